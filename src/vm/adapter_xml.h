@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_VM_ADAPTER_XML_H
+#define GPUP_VM_ADAPTER_XML_H
+
+#include "core/model.h"
+
+#include <stddef.h>
+
+struct gpup_error;
+
+#define GPUP_ADAPTER_NS "urn:gpup:adapter:1"
+/* One file per adapter of a VM that is starting or running; libvirt passes the path on to
+ * gpup-vhost-user-gpu as its render node, which tells it whose it is. */
+#define GPUP_VM_DIR "/run/gpup/vm"
+
+/* What a libvirt domain XML says of itself, as far as gpup needs it. */
+struct gpup_domain_info {
+    char *name;
+    char *uuid;
+    int id; /* libvirt's number of the running VM, or -1 */
+    struct gpup_adapter *adapter; /* NULL: none */
+    int video; /* index of the adapter's video device among all video devices, or -1 */
+};
+
+void gpup_domain_info_clear(struct gpup_domain_info *info);
+
+/*
+ * Reads a whole domain XML (at most 1 MiB; entities and network access are off). A domain without
+ * an adapter is no error. -EINVAL with what is wrong with the XML or the adapter.
+ */
+int gpup_domain_info_read(const char *xml, size_t length, struct gpup_domain_info *info,
+                          struct gpup_error **err);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_VM_MANAGER_H
+#define GPUP_VM_MANAGER_H
+
+#include "core/model.h"
+
+#include <glib.h>
+
+struct gpup_error;
+
+/*
+ * Whatever defines and runs VMs on this host. libvirt is the first (libvirt.c). All calls may block
+ * (a hook of the same VM may be running) and are made from worker threads, never from the thread
+ * that answers hooks; they are safe to make from several threads at once.
+ */
+struct gpup_manager;
+
+struct gpup_vm {
+    char *name;
+    char *uuid;
+    char *state; /* "running", "shut off", "paused", ... */
+    bool active;
+    struct gpup_adapter *adapter; /* NULL: none */
+    char *problem; /* why its adapter cannot be read, or NULL */
+};
+
+void gpup_vm_free(struct gpup_vm *vm);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct gpup_vm, gpup_vm_free)
+
+enum gpup_vm_event {
+    GPUP_VM_CHANGED, /* defined, started, stopped, its adapter or state changed */
+    GPUP_VM_GONE, /* undefined */
+    GPUP_MANAGER_CONNECTED, /* (again): list everything anew; uuid is NULL */
+    GPUP_MANAGER_LOST, /* uuid is NULL; text says why */
+};
+
+/* Called in the main context that was the default when the manager was made. */
+typedef void (*gpup_manager_func)(enum gpup_vm_event event, const char *uuid, const char *text,
+                                  void *data);
+
+/*
+ * Starts a thread that connects to `uri` (NULL: qemu:///system), keeps trying with a growing pause
+ * (to 5 s) and reports through func. Never fails for want of a running libvirtd.
+ */
+struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, void *data);
+void gpup_manager_free(struct gpup_manager *manager);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct gpup_manager, gpup_manager_free)
+
+/* All VMs, sorted by name (struct gpup_vm *). -ENOTCONN with the reason while not connected. */
+int gpup_manager_list(struct gpup_manager *manager, GPtrArray **vms, struct gpup_error **err);
+/* One VM by name or UUID. -ENOENT lists what there is. */
+int gpup_manager_get(struct gpup_manager *manager, const char *vm, struct gpup_vm **out,
+                     struct gpup_error **err);
+
+#define GPUP_ASSIGN_DRY_RUN 1u
+#define GPUP_ASSIGN_FORCE 2u /* a Windows guest on a virtio partition */
+
+/*
+ * Writes the adapter into the VM's persistent definition and adds its device, or changes the
+ * values of the one it has (the kind of an existing adapter cannot change: -EINVAL). `lines`: what
+ * was (would be) done, one line each, owned by the caller.
+ */
+int gpup_manager_assign(struct gpup_manager *manager, const char *vm,
+                        const struct gpup_adapter *adapter, unsigned flags, GStrv *lines,
+                        struct gpup_error **err);
+/* Removes exactly what assign added. -ENOENT when the VM has no adapter. */
+int gpup_manager_unassign(struct gpup_manager *manager, const char *vm, unsigned flags,
+                          GStrv *lines, struct gpup_error **err);
+
+int gpup_manager_start(struct gpup_manager *manager, const char *vm, struct gpup_error **err);
+/* power_off: pull the plug; else ask the guest and wait up to timeout_s; -ETIMEDOUT says so. */
+int gpup_manager_stop(struct gpup_manager *manager, const char *vm, bool power_off,
+                      unsigned timeout_s, struct gpup_error **err);
+
+#endif
