@@ -12,7 +12,7 @@
  */
 
 enum gpup_resource {
-    GPUP_VRAM, /* bytes */
+    GPUP_VRAM,    /* bytes */
     GPUP_COMPUTE, /* parts per million of the GPU, like the two below */
     GPUP_ENCODE,
     GPUP_DECODE,
@@ -20,9 +20,9 @@ enum gpup_resource {
 };
 
 enum gpup_enforcement {
-    GPUP_ENFORCE_NONE, /* shared without limit */
+    GPUP_ENFORCE_NONE,  /* shared without limit */
     GPUP_ENFORCE_SHARE, /* time slices, weights */
-    GPUP_ENFORCE_HARD, /* a quota that holds */
+    GPUP_ENFORCE_HARD,  /* a quota that holds */
 };
 
 enum gpup_kind {
@@ -39,7 +39,7 @@ enum gpup_mode {
 
 enum gpup_policy {
     GPUP_POLICY_SPREAD, /* the GPU with most left */
-    GPUP_POLICY_PACK, /* the fullest that fits */
+    GPUP_POLICY_PACK,   /* the fullest that fits */
 };
 
 /* What an adapter asks of one resource; each bound is optional. */
@@ -68,7 +68,7 @@ struct gpup_grant {
 /* One partition of a GPU. A slot is free when adapter[0] == '\0'. */
 struct gpup_slot {
     char adapter[37]; /* id of the adapter that holds it */
-    char *vm; /* its VM's name, for messages */
+    char *vm;         /* its VM's name, for messages */
     struct gpup_grant grant;
 };
 
@@ -80,12 +80,12 @@ struct gpup_resource_info {
 #define GPUP_MAX_SLOTS 256
 
 struct gpup_gpu {
-    char *id; /* BDF such as 0000:03:00.0, or "software" */
-    char *key; /* stable: serial or UUID where there is one; survives a move to another slot */
+    char *id;   /* BDF such as 0000:03:00.0, or "software" */
+    char *key;  /* stable: serial or UUID where there is one; survives a move to another slot */
     char *name; /* for people: "llvmpipe", "B50" */
     char *vendor;
     char *driver;
-    char *node; /* /dev/dri/renderD128, or NULL */
+    char *node;   /* /dev/dri/renderD128, or NULL */
     char *pci_id; /* "vendor:device subvendor:subdevice" in hex, or NULL */
     enum gpup_kind kind;
     enum gpup_mode mode;
@@ -101,8 +101,8 @@ struct gpup_gpu {
 
 const char *gpup_resource_name(enum gpup_resource r); /* "vram", "compute", "encode", "decode" */
 const char *gpup_enforcement_name(enum gpup_enforcement e); /* "none", "share", "hard" */
-const char *gpup_kind_name(enum gpup_kind k); /* "virtio", "sriov" */
-const char *gpup_mode_name(enum gpup_mode m); /* "unused", "partitioned", ... */
+const char *gpup_kind_name(enum gpup_kind k);               /* "virtio", "sriov" */
+const char *gpup_mode_name(enum gpup_mode m);               /* "unused", "partitioned", ... */
 const char *gpup_policy_name(enum gpup_policy p);
 /* The reverse: 0, or -EINVAL for an unknown name. */
 int gpup_resource_from_name(const char *name, enum gpup_resource *r);

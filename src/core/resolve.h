@@ -16,7 +16,7 @@ struct gpup_placement {
 struct gpup_verdict {
     bool fits;
     bool chosen;
-    int code; /* 0, or EBUSY (full now), ENOSPC (too little left), EINVAL (never fits as it is) */
+    int code;   /* 0, or EBUSY (full now), ENOSPC (too little left), EINVAL (never fits as it is) */
     char *text; /* one line: "4 GiB each, win15 needs 6 GiB"; "all 4 used by win11 win12 ..." */
     char *way_out; /* one line such as "gpup gpu partition 41:00.0 2", or NULL */
 };

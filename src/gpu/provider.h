@@ -11,12 +11,12 @@ struct gpup_error;
 /* Where the system is, and what the administrator set: given to every operation, so that tests
  * put another tree there. Strings are owned by the caller and outlive the inventory. */
 struct gpup_system {
-    const char *sysfs; /* "/sys" */
-    const char *dev; /* "/dev" */
-    const char *proc; /* "/proc" */
-    bool software; /* offer the software GPU */
-    uint64_t software_memory; /* bytes; 0: a quarter of RAM */
-    unsigned software_cpus; /* 0: all */
+    const char *sysfs;         /* "/sys" */
+    const char *dev;           /* "/dev" */
+    const char *proc;          /* "/proc" */
+    bool software;             /* offer the software GPU */
+    uint64_t software_memory;  /* bytes; 0: a quarter of RAM */
+    unsigned software_cpus;    /* 0: all */
     GHashTable *memory_by_gpu; /* BDF or key (char *) -> guint64 *: memory the driver does not tell;
                                   may be NULL */
 };
@@ -37,8 +37,7 @@ struct gpup_provider {
     /* Makes n partitions where there are none. On success slots are read back into the GPU. */
     int (*create)(const struct gpup_system *system, struct gpup_gpu *gpu, unsigned n,
                   struct gpup_error **err);
-    int (*destroy)(const struct gpup_system *system, struct gpup_gpu *gpu,
-                   struct gpup_error **err);
+    int (*destroy)(const struct gpup_system *system, struct gpup_gpu *gpu, struct gpup_error **err);
 
     /* Readies a slot for a VM: grant -> vendor settings. */
     int (*prepare)(const struct gpup_system *system, struct gpup_gpu *gpu, unsigned slot,

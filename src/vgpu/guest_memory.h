@@ -15,13 +15,13 @@ struct gpup_error;
  */
 
 struct guest_region {
-    uint32_t id; /* never used twice in the life of the process */
+    uint32_t id;    /* never used twice in the life of the process */
     uint64_t guest; /* guest physical address */
-    uint64_t user; /* the front-end's address, which vring addresses are given in */
+    uint64_t user;  /* the front-end's address, which vring addresses are given in */
     uint64_t size;
     uint64_t offset; /* of the region in fd */
-    int fd; /* owned */
-    void *map; /* where we see byte 0 of the region */
+    int fd;          /* owned */
+    void *map;       /* where we see byte 0 of the region */
 };
 
 #define GUEST_MEMORY_MAX_REGIONS 64

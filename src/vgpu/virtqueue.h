@@ -16,7 +16,7 @@ struct virtqueue;
  * Owned by vhost_user.c; the device pops and pushes. Everything in it is hostile.
  */
 
-#define VIRTQUEUE_MAX_SIZE 1024u
+#define VIRTQUEUE_MAX_SIZE  1024u
 #define VIRTQUEUE_MAX_CHAIN 1024u /* descriptors of one chain, indirect ones included */
 
 /* One request of the driver. Kept by the device until it is pushed back, in any order. The guest's
@@ -27,8 +27,8 @@ struct virtqueue_element {
     uint32_t generation;
     uint16_t head;
     size_t n_out, n_in;
-    struct iovec *out; /* the driver's data, readable */
-    struct iovec *in; /* for the device's answer, writable */
+    struct iovec *out;        /* the driver's data, readable */
+    struct iovec *in;         /* for the device's answer, writable */
     size_t out_size, in_size; /* bytes in all */
 };
 

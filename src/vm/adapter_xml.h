@@ -17,7 +17,7 @@ struct gpup_error;
 struct gpup_domain_info {
     char *name;
     char *uuid;
-    int id; /* libvirt's number of the running VM, or -1 */
+    int id;                       /* libvirt's number of the running VM, or -1 */
     struct gpup_adapter *adapter; /* NULL: none */
     int video; /* index of the adapter's video device among all video devices, or -1 */
 };

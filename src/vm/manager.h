@@ -21,17 +21,17 @@ struct gpup_vm {
     char *state; /* "running", "shut off", "paused", ... */
     bool active;
     struct gpup_adapter *adapter; /* NULL: none */
-    char *problem; /* why its adapter cannot be read, or NULL */
+    char *problem;                /* why its adapter cannot be read, or NULL */
 };
 
 void gpup_vm_free(struct gpup_vm *vm);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct gpup_vm, gpup_vm_free)
 
 enum gpup_vm_event {
-    GPUP_VM_CHANGED, /* defined, started, stopped, its adapter or state changed */
-    GPUP_VM_GONE, /* undefined */
+    GPUP_VM_CHANGED,        /* defined, started, stopped, its adapter or state changed */
+    GPUP_VM_GONE,           /* undefined */
     GPUP_MANAGER_CONNECTED, /* (again): list everything anew; uuid is NULL */
-    GPUP_MANAGER_LOST, /* uuid is NULL; text says why */
+    GPUP_MANAGER_LOST,      /* uuid is NULL; text says why */
 };
 
 /* Called in the main context that was the default when the manager was made. */
@@ -53,7 +53,7 @@ int gpup_manager_get(struct gpup_manager *manager, const char *vm, struct gpup_v
                      struct gpup_error **err);
 
 #define GPUP_ASSIGN_DRY_RUN 1u
-#define GPUP_ASSIGN_FORCE 2u /* a Windows guest on a virtio partition */
+#define GPUP_ASSIGN_FORCE   2u /* a Windows guest on a virtio partition */
 
 /*
  * Writes the adapter into the VM's persistent definition and adds its device, or changes the

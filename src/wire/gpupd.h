@@ -12,7 +12,7 @@
  * descriptors travel as SCM_RIGHTS where a comment says so.
  */
 
-#define GPUP_GPUPD_SOCKET "/run/gpup/gpupd.sock"
+#define GPUP_GPUPD_SOCKET  "/run/gpup/gpupd.sock"
 #define GPUP_GPUPD_VERSION 1
 
 enum gpup_msg_type {
@@ -41,7 +41,7 @@ enum gpup_msg_type {
 };
 
 struct gpup_msg_header {
-    uint32_t type; /* enum gpup_msg_type */
+    uint32_t type;    /* enum gpup_msg_type */
     uint32_t version; /* GPUP_GPUPD_VERSION */
 };
 
@@ -52,10 +52,10 @@ struct gpup_msg_plain {
 enum gpup_hook_op {
     GPUP_HOOK_PREPARE = 1, /* reserve, or refuse the start */
     GPUP_HOOK_STARTED = 2,
-    GPUP_HOOK_RELEASE = 3, /* free; idempotent */
+    GPUP_HOOK_RELEASE = 3,   /* free; idempotent */
     GPUP_HOOK_RECONNECT = 4, /* libvirtd came back and the VM runs */
-    GPUP_HOOK_MIGRATE = 5, /* incoming migration: refuse with the reason */
-    GPUP_HOOK_RESTORE = 6, /* from a saved state: refuse with the reason */
+    GPUP_HOOK_MIGRATE = 5,   /* incoming migration: refuse with the reason */
+    GPUP_HOOK_RESTORE = 6,   /* from a saved state: refuse with the reason */
 };
 
 struct gpup_msg_hook {
@@ -68,7 +68,7 @@ struct gpup_msg_hook {
 /* The answer to a hook, or a refusal to gpup-vgpu. */
 struct gpup_msg_answer {
     struct gpup_msg_header header;
-    int32_t status; /* 0, or a negative errno */
+    int32_t status;       /* 0, or a negative errno */
     char text[4096 - 12]; /* why, for a person; terminated; may hold several lines */
 };
 
@@ -91,7 +91,7 @@ struct gpup_msg_grant {
     uint32_t flags;
     uint32_t hang_ms; /* a command stream that runs longer has its renderer killed */
     uint32_t pad;
-    char vm[256]; /* for logs */
+    char vm[256];       /* for logs */
     char partition[64]; /* GPU/index, for logs */
 };
 
@@ -99,13 +99,13 @@ struct gpup_msg_usage {
     struct gpup_msg_header header;
     uint64_t vram_used; /* bytes charged now */
     uint64_t vram_peak;
-    uint64_t refused; /* allocations refused for lack of memory, since start */
-    uint64_t stream_errors; /* command streams refused, since start */
-    uint64_t commands; /* virtio-gpu commands, since start */
-    uint64_t submits; /* command streams, since start */
+    uint64_t refused;         /* allocations refused for lack of memory, since start */
+    uint64_t stream_errors;   /* command streams refused, since start */
+    uint64_t commands;        /* virtio-gpu commands, since start */
+    uint64_t submits;         /* command streams, since start */
     uint64_t renderer_deaths; /* since start */
-    uint64_t contexts; /* alive now */
-    uint64_t resources; /* alive now */
+    uint64_t contexts;        /* alive now */
+    uint64_t resources;       /* alive now */
 };
 
 #endif

@@ -44,11 +44,11 @@ struct gpup_render_header {
 
 struct gpup_render_setup {
     struct gpup_render_header header;
-    uint64_t shared_size; /* bytes of the shared memory object */
+    uint64_t shared_size;                  /* bytes of the shared memory object */
     uint64_t command_offset, command_size; /* the command ring: struct gpup_ring, then its data */
-    uint64_t event_offset, event_size; /* the event ring, likewise */
-    uint64_t pixel_offset, pixel_size; /* the area for GPUP_CMD_READ_PIXELS */
-    uint64_t vram; /* the partition's memory, bytes */
+    uint64_t event_offset, event_size;     /* the event ring, likewise */
+    uint64_t pixel_offset, pixel_size;     /* the area for GPUP_CMD_READ_PIXELS */
+    uint64_t vram;                         /* the partition's memory, bytes */
 };
 
 #define GPUP_RENDER_MAX_CAPSETS 8
@@ -78,7 +78,7 @@ struct gpup_render_memory {
     struct gpup_render_header header;
     uint32_t region;
     uint32_t pad;
-    uint64_t size; /* bytes */
+    uint64_t size;   /* bytes */
     uint64_t offset; /* into the descriptor */
 };
 
@@ -106,14 +106,14 @@ struct gpup_ring {
 struct gpup_record {
     uint32_t type; /* enum gpup_cmd_type or gpup_event_type */
     uint32_t size; /* bytes with this header, before rounding up to 8 */
-    uint64_t seq; /* commands: see GPUP_CMD_*; events: which command they answer */
+    uint64_t seq;  /* commands: see GPUP_CMD_*; events: which command they answer */
 };
 
-#define GPUP_REC_PAD 0u
-#define GPUP_CMD_RING_SIZE (UINT64_C(16) << 20)
+#define GPUP_REC_PAD         0u
+#define GPUP_CMD_RING_SIZE   (UINT64_C(16) << 20)
 #define GPUP_EVENT_RING_SIZE (UINT64_C(1) << 18)
-#define GPUP_MAX_SUBMIT (UINT32_C(4) << 20) /* bytes of one command stream */
-#define GPUP_MAX_BACKING 65536u /* entries of one backing list */
+#define GPUP_MAX_SUBMIT      (UINT32_C(4) << 20) /* bytes of one command stream */
+#define GPUP_MAX_BACKING     65536u              /* entries of one backing list */
 
 /*
  * Commands, executed strictly in order. Each answers with GPUP_EVENT_DONE when its `seq` is not 0;
@@ -132,9 +132,9 @@ enum gpup_cmd_type {
     GPUP_CMD_TRANSFER_FROM_HOST,
     GPUP_CMD_SUBMIT,
     GPUP_CMD_FENCE, /* answered by GPUP_EVENT_FENCE when all before it has finished on the GPU */
-    GPUP_CMD_READ_PIXELS, /* a box of a resource into the pixel area, for the display */
+    GPUP_CMD_READ_PIXELS,   /* a box of a resource into the pixel area, for the display */
     GPUP_CMD_MEMORY_REMOVE, /* unmap a region; backing lists that name it were detached before */
-    GPUP_CMD_RESET, /* the device was reset: drop every context and resource */
+    GPUP_CMD_RESET,         /* the device was reset: drop every context and resource */
 };
 
 struct gpup_cmd_context {
@@ -194,7 +194,7 @@ struct gpup_cmd_submit {
 
 struct gpup_cmd_fence {
     struct gpup_record record; /* seq names the fence; never 0 */
-    uint32_t context; /* 0: the global timeline */
+    uint32_t context;          /* 0: the global timeline */
     uint32_t ring;
 };
 
@@ -212,7 +212,7 @@ struct gpup_cmd_memory_remove {
 };
 
 enum gpup_event_type {
-    GPUP_EVENT_DONE = 1, /* seq: the command's */
+    GPUP_EVENT_DONE = 1,  /* seq: the command's */
     GPUP_EVENT_FENCE = 2, /* seq: the fence's; fences of one timeline come in order */
 };
 
