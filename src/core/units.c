@@ -90,7 +90,7 @@ int gpup_parse_size(const char *text, uint64_t *bytes, struct gpup_error **err)
     struct decimal d;
     const char *rest;
     uint64_t whole;
-    unsigned shift;
+    unsigned shift = 0;
     int ret = read_decimal(skip_spaces(text), &d, &rest);
 
     if (ret == -EINVAL || (ret == 0 && unit_shift(skip_spaces(rest), &shift) < 0))
