@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/resolve.h"
+
+#include "core/error.h"
+#include "core/text.h"
+#include "core/units.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is being resolved, for the functions below. */
+struct question {
+    const struct gpup_adapter *adapter;
+    const char *vm;
+};
+
+void gpup_verdict_clear(struct gpup_verdict *verdict)
+{
+    free(verdict->text);
+    free(verdict->way_out);
+    *verdict = (struct gpup_verdict){0};
+}
+
+static void say(struct gpup_verdict *v, int code, struct gpup_text *text, struct gpup_text *way_out)
+{
+    v->code = code;
+    v->text = gpup_text_take(text);
+    v->way_out = way_out && way_out->text ? gpup_text_take(way_out) : NULL;
+}
+
+static void add_value(struct gpup_text *t, enum gpup_resource r, uint64_t value)
+{
+    char buf[GPUP_UNIT_BUF];
+
+    if (r == GPUP_VRAM)
+        gpup_text_add(t, "%s", gpup_format_size(value, buf, sizeof(buf)));
+    else
+        gpup_text_add(t, "%s", gpup_format_share((uint32_t)value, buf, sizeof(buf)));
+}
+
+static void add_holders(struct gpup_text *t, const struct gpup_gpu *gpu)
+{
+    for (size_t i = 0; i < gpu->n_slots; i++) {
+        if (!gpup_slot_is_free(&gpu->slots[i]))
+            gpup_text_add(t, " %s", gpu->slots[i].vm ? gpu->slots[i].vm : "(unknown)");
+    }
+}
+
+static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
+{
+    if (value < low)
+        return low;
+    return value > high ? high : value;
+}
+
+/* The largest valid count whose equal part of memory is at least `need`; 0 when there is none. */
+static unsigned count_for(const struct gpup_gpu *gpu, uint64_t need)
+{
+    unsigned best = 0;
+
+    for (size_t i = 0; i < gpu->n_valid_counts; i++) {
+        unsigned count = gpu->valid_counts[i];
+
+        if (count > best && gpup_gpu_equal_part(gpu, GPUP_VRAM, count) >= need)
+            best = count;
+    }
+    return best;
+}
+
+static void suggest_count(struct gpup_text *way_out, const struct gpup_gpu *gpu, uint64_t need)
+{
+    unsigned count = count_for(gpu, need);
+    size_t used = gpu->n_slots - gpup_gpu_free_slots(gpu);
+
+    if (count == 0)
+        return;
+    gpup_text_add(way_out, "gpup gpu partition %s %u", gpup_gpu_short_id(gpu), count);
+    if (used > 0) {
+        gpup_text_add(way_out, " --power-off-vms   (powers off");
+        add_holders(way_out, gpu);
+        gpup_text_add(way_out, ")");
+    }
+}
+
+/* Is there something to choose from at all? */
+static bool usable(const struct question *q, const struct gpup_gpu *gpu, struct gpup_verdict *v)
+{
+    GPUP_AUTO_TEXT text = {0};
+    GPUP_AUTO_TEXT way_out = {0};
+
+    switch (gpu->mode) {
+    case GPUP_MODE_UNUSABLE:
+        gpup_text_add(&text, "cannot be used: %s", gpu->reason ? gpu->reason : "unknown reason");
+        say(v, EINVAL, &text, NULL);
+        return false;
+    case GPUP_MODE_PASSTHROUGH:
+        gpup_text_add(&text, "given whole to a VM");
+        say(v, EINVAL, &text, NULL);
+        return false;
+    case GPUP_MODE_UNUSED:
+        gpup_text_add(&text, "not partitioned");
+        gpup_text_add(&way_out, "gpup gpu partition %s N", gpup_gpu_short_id(gpu));
+        say(v, EINVAL, &text, &way_out);
+        return false;
+    case GPUP_MODE_PARTITIONED:
+        break;
+    }
+    if (gpup_gpu_free_slots(gpu) > 0)
+        return true;
+    if (gpu->n_slots == 1)
+        gpup_text_add(&text, "its one partition is used by");
+    else
+        gpup_text_add(&text, "all %zu used by", gpu->n_slots);
+    add_holders(&text, gpu);
+    gpup_text_add(&way_out, "stop one of");
+    add_holders(&way_out, gpu);
+    say(v, EBUSY, &text, &way_out);
+    return false;
+}
+
+static bool too_little(struct gpup_verdict *v, int code, const struct question *q,
+                       enum gpup_resource r, uint64_t have, const char *words, uint64_t need,
+                       struct gpup_text *way_out)
+{
+    GPUP_AUTO_TEXT text = {0};
+
+    add_value(&text, r, have);
+    gpup_text_add(&text, " %s, %s needs ", words, q->vm);
+    add_value(&text, r, need);
+    if (r != GPUP_VRAM)
+        gpup_text_add(&text, " of %s", gpup_resource_name(r));
+    say(v, code, &text, way_out);
+    return false;
+}
+
+static bool grant_fixed_vram(const struct question *q, const struct gpup_gpu *gpu,
+                             struct gpup_share *share, struct gpup_verdict *v)
+{
+    const struct gpup_request *ask = &q->adapter->request[GPUP_VRAM];
+    GPUP_AUTO_TEXT way_out = {0};
+
+    if (ask->has_min && ask->min > gpu->fixed_vram) {
+        suggest_count(&way_out, gpu, ask->min);
+        return too_little(v, EINVAL, q, GPUP_VRAM, gpu->fixed_vram, "each", ask->min, &way_out);
+    }
+    if (ask->has_max && ask->max < gpu->fixed_vram) {
+        GPUP_AUTO_TEXT text = {0};
+
+        add_value(&text, GPUP_VRAM, gpu->fixed_vram);
+        gpup_text_add(&text, " each, %s wants at most ", q->vm);
+        add_value(&text, GPUP_VRAM, ask->max);
+        say(v, EINVAL, &text, NULL);
+        return false;
+    }
+    *share = (struct gpup_share){gpu->fixed_vram, gpu->fixed_vram, gpu->fixed_vram};
+    return true;
+}
+
+/* Memory of an elastic slot: the optimal within min, max and what is left. */
+static bool grant_vram(const struct question *q, const struct gpup_gpu *gpu,
+                       struct gpup_share *share, struct gpup_verdict *v)
+{
+    const struct gpup_request *ask = &q->adapter->request[GPUP_VRAM];
+    uint64_t total = gpu->resource[GPUP_VRAM].total;
+    uint64_t left = gpup_gpu_available(gpu, GPUP_VRAM);
+    uint64_t part = gpup_gpu_equal_part(gpu, GPUP_VRAM, (unsigned)gpu->n_slots);
+    uint64_t max = ask->has_max ? ask->max : UINT64_MAX;
+    uint64_t optimal, min, value;
+
+    if (!gpu->elastic)
+        return grant_fixed_vram(q, gpu, share, v);
+    optimal = ask->has_optimal ? ask->optimal : clamp(part, ask->has_min ? ask->min : 0, max);
+    /* who names no minimum asked for what an equal split gives, or for the little it named */
+    min = ask->has_min ? ask->min : (optimal < part ? optimal : part);
+    if (min > total)
+        return too_little(v, EINVAL, q, GPUP_VRAM, total, "in all", min, NULL);
+    if (min > left)
+        return too_little(v, ENOSPC, q, GPUP_VRAM, left, "left", min, NULL);
+    value = clamp(optimal, min, max < left ? max : left);
+    *share = (struct gpup_share){value, value, value};
+    return true;
+}
+
+/* A share: {min, weight, cap} = {min, optimal, max}; the defaults are one full partition. */
+static bool grant_share(const struct question *q, const struct gpup_gpu *gpu, enum gpup_resource r,
+                        struct gpup_share *share, struct gpup_verdict *v)
+{
+    const struct gpup_request *ask = &q->adapter->request[r];
+    const struct gpup_resource_info *info = &gpu->resource[r];
+    uint64_t part = gpup_gpu_equal_part(gpu, r, (unsigned)gpu->n_slots);
+    uint64_t left = gpup_gpu_available(gpu, r);
+    uint64_t min;
+
+    *share = (struct gpup_share){0};
+    if (info->total == 0) {
+        if (!ask->has_min || ask->min == 0)
+            return true;
+        return too_little(v, EINVAL, q, r, 0, "there", ask->min, NULL);
+    }
+    share->cap = ask->has_max ? ask->max : info->total;
+    share->weight = ask->has_optimal ? ask->optimal : clamp(part, ask->min, share->cap);
+    if (info->enforcement == GPUP_ENFORCE_NONE) {
+        /* nothing holds a minimum here: only what an equal split gives on average is accepted */
+        if (ask->has_min && ask->min > part)
+            return too_little(v, EINVAL, q, r, part, "each on average (shared without limit)",
+                              ask->min, NULL);
+        share->min = ask->has_min ? ask->min : 0;
+        return true;
+    }
+    min = ask->has_min ? ask->min : clamp(part, 0, share->weight);
+    if (min > info->total)
+        return too_little(v, EINVAL, q, r, info->total, "in all", min, NULL);
+    if (min > left)
+        return too_little(v, ENOSPC, q, r, left, "left", min, NULL);
+    share->min = min;
+    return true;
+}
+
+static bool consider(const struct question *q, const struct gpup_gpu *gpu, struct gpup_grant *grant,
+                     struct gpup_verdict *v)
+{
+    GPUP_AUTO_TEXT text = {0};
+
+    *v = (struct gpup_verdict){0};
+    if (!usable(q, gpu, v) || !grant_vram(q, gpu, &grant->share[GPUP_VRAM], v))
+        return false;
+    for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++) {
+        if (!grant_share(q, gpu, (enum gpup_resource)r, &grant->share[r], v))
+            return false;
+    }
+    gpup_text_add(&text, "%zu of %zu free, ", gpup_gpu_free_slots(gpu), gpu->n_slots);
+    add_value(&text, GPUP_VRAM, grant->share[GPUP_VRAM].cap);
+    gpup_text_add(&text, " for %s", q->vm);
+    v->fits = true;
+    say(v, 0, &text, NULL);
+    return true;
+}
+
+static unsigned first_free_slot(const struct gpup_gpu *gpu)
+{
+    for (size_t i = 0; i < gpu->n_slots; i++) {
+        if (gpup_slot_is_free(&gpu->slots[i]))
+            return (unsigned)i;
+    }
+    return 0;
+}
+
+/*
+ * Whether a is the better place. Spread: the larger free part of the GPU, by slots; then by bytes
+ * left. Pack: the reverse. Compared as fractions, without dividing; ties go to the lower id.
+ */
+static bool better(const struct gpup_gpu *a, const struct gpup_gpu *b, enum gpup_policy policy)
+{
+    uint64_t x = (uint64_t)gpup_gpu_free_slots(a) * b->n_slots;
+    uint64_t y = (uint64_t)gpup_gpu_free_slots(b) * a->n_slots;
+
+    if (x == y) {
+        x = gpup_gpu_available(a, GPUP_VRAM);
+        y = gpup_gpu_available(b, GPUP_VRAM);
+    }
+    if (x == y)
+        return strcmp(a->id, b->id) < 0;
+    return policy == GPUP_POLICY_SPREAD ? x > y : x < y;
+}
+
+static bool is_candidate(const struct question *q, const struct gpup_gpu *gpu)
+{
+    if (gpu->kind != q->adapter->kind)
+        return false;
+    return !q->adapter->gpu || strcmp(gpu->key, q->adapter->gpu) == 0;
+}
+
+static int refuse(const struct question *q, struct gpup_gpu *const *gpus, size_t n_gpus,
+                  struct gpup_error **err)
+{
+    GPUP_AUTO_TEXT lines = {0};
+    GPUP_AUTO_TEXT ways = {0};
+    size_t considered = 0;
+    int code = EINVAL;
+
+    for (size_t i = 0; i < n_gpus; i++) {
+        struct gpup_verdict v;
+        struct gpup_grant grant;
+
+        if (!is_candidate(q, gpus[i]))
+            continue;
+        considered++;
+        consider(q, gpus[i], &grant, &v);
+        gpup_text_add(&lines, "\n  %s %s: %s", gpup_gpu_short_id(gpus[i]), gpus[i]->name, v.text);
+        if (v.way_out)
+            gpup_text_add(&ways, "%s%s", ways.text ? "; or " : "\n", v.way_out);
+        if (v.code == EBUSY || (v.code == ENOSPC && code != EBUSY))
+            code = v.code;
+        gpup_verdict_clear(&v);
+    }
+    if (considered == 0 && q->adapter->gpu)
+        return gpup_error_set(err, ENOENT,
+                              "no partition for %s\n  its GPU %s is not in this host\n"
+                              "gpup assign %s --gpu GPU chooses another",
+                              q->vm, q->adapter->gpu, q->vm);
+    if (considered == 0)
+        return gpup_error_set(err, ENOENT,
+                              "no partition for %s\n  this host has no GPU for %s "
+                              "partitions",
+                              q->vm, gpup_kind_name(q->adapter->kind));
+    return gpup_error_set(err, code, "no partition for %s%s%s", q->vm, lines.text ? lines.text : "",
+                          ways.text ? ways.text : "");
+}
+
+int gpup_resolve(struct gpup_gpu *const *gpus, size_t n_gpus, const struct gpup_adapter *adapter,
+                 const char *vm, enum gpup_policy policy, struct gpup_placement *placement,
+                 struct gpup_verdict *verdicts, struct gpup_error **err)
+{
+    const struct question q = {adapter, vm};
+    bool found = false;
+
+    for (size_t i = 0; i < n_gpus; i++) {
+        struct gpup_verdict v = {0};
+        struct gpup_grant grant = {0};
+
+        if (!is_candidate(&q, gpus[i])) {
+            GPUP_AUTO_TEXT text = {0};
+
+            if (gpus[i]->kind != adapter->kind)
+                gpup_text_add(&text, "not for %s partitions", gpup_kind_name(adapter->kind));
+            else
+                gpup_text_add(&text, "%s is pinned to another GPU", vm);
+            say(&v, EINVAL, &text, NULL);
+        } else if (consider(&q, gpus[i], &grant, &v) &&
+                   (!found || better(gpus[i], gpus[placement->gpu], policy))) {
+            found = true;
+            *placement = (struct gpup_placement){i, first_free_slot(gpus[i]), grant};
+        }
+        if (verdicts)
+            verdicts[i] = v;
+        else
+            gpup_verdict_clear(&v);
+    }
+    if (!found)
+        return refuse(&q, gpus, n_gpus, err);
+    if (verdicts)
+        verdicts[placement->gpu].chosen = true;
+    return 0;
+}
