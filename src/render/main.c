@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "render/render.h"
+
+struct options {
+    int sock;
+    const char *render_node;
+    bool probe;
+};
+
+static void usage(FILE *to)
+{
+    fputs("Usage: gpup-render --socket-fd=N [--render-node=PATH]\n"
+          "       gpup-render --probe [--render-node=PATH]\n"
+          "\n"
+          "Executes the GPU commands of one virtual machine. gpupd and gpup-vgpu start it; there\n"
+          "is no need to do so by hand.\n"
+          "\n"
+          "  --socket-fd=N       the inherited socket to gpup-vgpu\n"
+          "  --render-node=PATH  the GPU, like /dev/dri/renderD128; default: software rendering\n"
+          "  --probe             print the name of the OpenGL renderer and exit\n"
+          "  --help, --version\n",
+          to);
+}
+
+static bool parse_fd(const char *text, int *fd)
+{
+    char *end;
+    long value;
+
+    errno = 0;
+    value = strtol(text, &end, 10);
+    if (errno || end == text || *end || value < 0 || value > 1 << 20)
+        return false;
+    *fd = (int)value;
+    return true;
+}
+
+/* -1: go on; else the exit code. */
+static int parse(int argc, char **argv, struct options *options)
+{
+    static const struct option longs[] = {
+        {"socket-fd", required_argument, NULL, 's'}, {"render-node", required_argument, NULL, 'r'},
+        {"probe", no_argument, NULL, 'p'},           {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},         {NULL, 0, NULL, 0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        if (c == 's' && parse_fd(optarg, &options->sock))
+            continue;
+        if (c == 's') {
+            fprintf(stderr, "gpup-render: --socket-fd=%s is not a descriptor number\n", optarg);
+            return GPUP_EXIT_USAGE;
+        }
+        if (c == 'r') {
+            options->render_node = optarg;
+        } else if (c == 'p') {
+            options->probe = true;
+        } else if (c == 'h') {
+            usage(stdout);
+            return GPUP_EXIT_DONE;
+        } else if (c == 'V') {
+            puts("gpup-render " GPUP_VERSION);
+            return GPUP_EXIT_DONE;
+        } else {
+            usage(stderr);
+            return GPUP_EXIT_USAGE;
+        }
+    }
+    if (optind < argc || options->probe == (options->sock >= 0)) {
+        usage(stderr);
+        return GPUP_EXIT_USAGE;
+    }
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.sock = -1};
+    struct render render = {.sock = -1, .command_fd = -1, .event_fd = -1, .virgl_fd = -1};
+    GPUP_AUTO_ERROR err = NULL;
+    int r = parse(argc, argv, &options);
+
+    if (r >= 0)
+        return r;
+    prctl(PR_SET_DUMPABLE, 0); /* it maps the guest's memory */
+    if (options.probe) {
+        r = virgl_start(&render, options.render_node, &err);
+        if (r == 0) {
+            char name[128];
+
+            virgl_renderer_name(name, sizeof(name));
+            puts(name);
+        }
+    } else {
+        render.sock = options.sock;
+        r = session_run(&render, options.render_node, &err);
+    }
+    if (r < 0)
+        fprintf(stderr, "gpup-render: %s\n", gpup_error_message(err));
+    fflush(stdout);
+    /* Not exit(): drivers' exit handlers are of no use here, and a hung one would keep us. */
+    _exit(r < 0 ? GPUP_EXIT_FAILED : GPUP_EXIT_DONE);
+}

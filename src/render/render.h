@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_RENDER_H
+#define GPUP_RENDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "core/error.h"
+#include "wire/ring.h"
+
+/*
+ * gpup-render: executes one partition's command streams. It runs in the guest's trust domain;
+ * whoever talks to it treats it as hostile. It ends when its socket ends.
+ */
+
+#define RESOURCE_BUCKETS 1024u
+
+struct region { /* a part of the guest's memory */
+    struct region *next;
+    uint32_t id;
+    unsigned char *base;
+    uint64_t size;
+    void *map;
+    size_t map_size;
+};
+
+struct resource {
+    struct resource *next;
+    uint32_t id;
+    struct iovec *backing; /* NULL: none; virglrenderer holds on to it until it is detached */
+    unsigned int n_backing;
+};
+
+struct context {
+    struct context *next;
+    uint32_t id;
+};
+
+struct objects {
+    struct region *regions;
+    struct context *contexts;
+    struct resource *resources[RESOURCE_BUCKETS];
+};
+
+struct pending_fence {
+    struct pending_fence *next;
+    uint64_t seq;
+    uint32_t id; /* what virglrenderer calls it */
+};
+
+struct render {
+    int sock;
+    int command_fd, event_fd; /* wakes us; wakes gpup-vgpu (borrowed by the rings) */
+    int virgl_fd;             /* readable when fences are done; -1: poll */
+    void *shared;
+    uint64_t shared_size;
+    unsigned char *pixels;
+    uint64_t pixel_size;
+    struct gpup_ring_end commands, events;
+    struct gpup_record *record; /* the command being executed, a private copy */
+    size_t record_room;
+    struct objects objects;
+    struct pending_fence *fences, **fences_end;
+    uint32_t last_fence;
+};
+
+/* ---- virgl.c ---- */
+
+/* Starts virglrenderer on a render node, or on the software renderer when it is NULL. */
+int virgl_start(struct render *render, const char *render_node, struct gpup_error **err);
+void virgl_renderer_name(char *text, size_t size);
+/* The capability sets, filled into `ready` and a sealed memfd. The descriptor, or -errno. */
+int virgl_capsets(struct gpup_render_ready *ready);
+/* Announces everything executed so far as fence `seq`. */
+int virgl_fence(struct render *render, uint64_t seq);
+
+/* ---- session.c ---- */
+
+/* Serves the socket until it ends. 0 at end of file. */
+int session_run(struct render *render, const char *render_node, struct gpup_error **err);
+/* Sends an event; waits while the ring is full. -errno: the session is over. */
+int session_emit(struct render *render, uint32_t type, uint64_t seq, int status);
+/* Takes what the socket holds (descriptors of guest memory). 1: end of file. */
+int session_read_socket(struct render *render, struct gpup_error **err);
+
+/* ---- execute.c ---- */
+
+/* Executes render->record and answers it. -errno: the peer broke the protocol. */
+int execute(struct render *render, struct gpup_error **err);
+
+/* ---- objects.c ---- */
+
+int region_add(struct objects *objects, const struct gpup_render_memory *message, int fd,
+               struct gpup_error **err);
+struct region *region_find(struct objects *objects, uint32_t id);
+int region_remove(struct objects *objects, uint32_t id); /* -EBUSY: a backing lies in it */
+
+int resource_add(struct objects *objects, uint32_t id); /* -EEXIST, -ENOMEM */
+struct resource *resource_find(struct objects *objects, uint32_t id);
+void resource_remove(struct objects *objects, uint32_t id);
+/* Takes the backing away from virglrenderer and frees it. */
+void resource_drop_backing(struct resource *resource);
+
+int context_add(struct objects *objects, uint32_t id);
+bool context_known(struct objects *objects, uint32_t id);
+void context_remove(struct objects *objects, uint32_t id);
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <virgl/virglrenderer.h>
+
+#include "render/render.h"
+#include "wire/seqpacket.h"
+
+/* How many commands are executed before fences and the socket are looked at again. */
+#define BURST 32
+/* Where fences cannot wake us. */
+#define FENCE_POLL_MS 1
+
+int session_read_socket(struct render *render, struct gpup_error **err)
+{
+    for (;;) {
+        struct gpup_render_memory message;
+        int fd, r;
+        ssize_t n = gpup_seqpacket_receive(render->sock, &message, sizeof(message), &fd, 1, NULL,
+                                           MSG_DONTWAIT);
+
+        if (n == -EAGAIN)
+            return 0;
+        if (n == 0 || n == -ECONNRESET)
+            return 1;
+        if (n < 0)
+            return gpup_error_set(err, (int)-n, "the socket: %s", strerror((int)-n));
+        if (n != sizeof(message) || message.header.type != GPUP_RENDER_MEMORY_ADD ||
+            message.header.version != GPUP_RENDER_VERSION || fd < 0) {
+            if (fd >= 0)
+                close(fd);
+            return gpup_error_set(err, EPROTO, "an unexpected message on the socket");
+        }
+        r = region_add(&render->objects, &message, fd, err);
+        close(fd);
+        if (r < 0)
+            return r;
+    }
+}
+
+int session_emit(struct render *render, uint32_t type, uint64_t seq, int status)
+{
+    struct gpup_event event = {
+        .record = {.type = type, .size = sizeof(event), .seq = seq},
+        .status = status,
+    };
+
+    for (;;) {
+        struct pollfd fds[2] = {{.fd = render->command_fd, .events = POLLIN},
+                                {.fd = render->sock, .events = 0}};
+        int r = gpup_ring_put(&render->events, &event.record);
+
+        if (r != -ENOSPC)
+            return r;
+        /* The peer wakes us when it has taken events, or is gone. */
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return -errno;
+        if (fds[1].revents & (POLLHUP | POLLERR))
+            return -EPIPE;
+        gpup_ring_wake_clear(render->command_fd);
+    }
+}
+
+static bool lies_inside(uint64_t offset, uint64_t size, uint64_t all)
+{
+    return offset <= all && size <= all - offset;
+}
+
+static int map_shared(struct render *render, const struct gpup_render_setup *setup, int fd,
+                      struct gpup_error **err)
+{
+    struct stat st;
+    int seals = fcntl(fd, F_GET_SEALS);
+    unsigned char *base;
+    int r;
+
+    if (seals < 0 || !(seals & F_SEAL_SHRINK))
+        return gpup_error_set(err, EPROTO, "the shared memory is not sealed against shrinking");
+    if (fstat(fd, &st) < 0 || setup->shared_size == 0 ||
+        setup->shared_size > (uint64_t)st.st_size || setup->shared_size > SIZE_MAX ||
+        !lies_inside(setup->command_offset, setup->command_size, setup->shared_size) ||
+        !lies_inside(setup->event_offset, setup->event_size, setup->shared_size) ||
+        !lies_inside(setup->pixel_offset, setup->pixel_size, setup->shared_size))
+        return gpup_error_set(err, EPROTO, "the set-up names memory that is not there");
+    base = mmap(NULL, setup->shared_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return gpup_error_set(err, errno, "mapping the shared memory: %s", strerror(errno));
+    render->shared = base;
+    render->shared_size = setup->shared_size;
+    render->pixels = base + setup->pixel_offset;
+    render->pixel_size = setup->pixel_size;
+    r = gpup_ring_end_init(&render->commands, base + setup->command_offset, setup->command_size,
+                           render->event_fd);
+    if (r == 0)
+        r = gpup_ring_end_init(&render->events, base + setup->event_offset, setup->event_size,
+                               render->event_fd);
+    if (r < 0)
+        return gpup_error_set(err, EPROTO, "the set-up's rings have an impossible place or size");
+    /* Untouched pages of it cost nothing. */
+    render->record_room = render->commands.size / 2;
+    render->record = calloc(1, render->record_room);
+    return render->record ? 0 : gpup_error_set(err, ENOMEM, "out of memory");
+}
+
+/* 1: end of file before anything came. */
+static int receive_setup(struct render *render, struct gpup_error **err)
+{
+    struct gpup_render_setup setup;
+    unsigned int n_fds;
+    int fds[3], r;
+    ssize_t n = gpup_seqpacket_receive(render->sock, &setup, sizeof(setup), fds, 3, &n_fds, 0);
+
+    if (n == 0)
+        return 1;
+    if (n < 0)
+        return gpup_error_set(err, (int)-n, "receiving the set-up: %s", strerror((int)-n));
+    if (n != sizeof(setup) || n_fds != 3 || setup.header.type != GPUP_RENDER_SETUP ||
+        setup.header.version != GPUP_RENDER_VERSION) {
+        for (unsigned int i = 0; i < n_fds; i++)
+            close(fds[i]);
+        return gpup_error_set(err, EPROTO,
+                              "the first message is no set-up of version %d: gpup-render and "
+                              "gpup-vgpu are of different releases",
+                              GPUP_RENDER_VERSION);
+    }
+    render->command_fd = fds[1];
+    render->event_fd = fds[2];
+    for (unsigned int i = 1; i < 3; i++)
+        fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
+    r = map_shared(render, &setup, fds[0], err);
+    close(fds[0]);
+    return r;
+}
+
+static int send_ready(struct render *render, struct gpup_error **err)
+{
+    struct gpup_render_ready ready = {
+        .header = {.type = GPUP_RENDER_READY, .version = GPUP_RENDER_VERSION}};
+    int fd = virgl_capsets(&ready), r;
+
+    if (fd < 0)
+        return gpup_error_set(err, -fd, "the capability sets: %s", strerror(-fd));
+    virgl_renderer_name(ready.renderer, sizeof(ready.renderer));
+    r = gpup_seqpacket_send(render->sock, &ready, sizeof(ready), &fd, 1, 0);
+    close(fd);
+    return r < 0 ? gpup_error_set(err, -r, "the socket: %s", strerror(-r)) : 0;
+}
+
+static void send_failed(struct render *render, const struct gpup_error *error)
+{
+    struct gpup_render_failed failed = {
+        .header = {.type = GPUP_RENDER_FAILED, .version = GPUP_RENDER_VERSION},
+        .status = error ? -error->code : -EIO,
+    };
+
+    snprintf(failed.text, sizeof(failed.text), "%s", gpup_error_message(error));
+    (void)gpup_seqpacket_send(render->sock, &failed, sizeof(failed), NULL, 0, MSG_DONTWAIT);
+}
+
+static int wait_for_work(struct render *render, struct gpup_error **err)
+{
+    struct pollfd fds[3] = {
+        {.fd = render->sock, .events = POLLIN},
+        {.fd = render->command_fd, .events = POLLIN},
+        {.fd = render->virgl_fd, .events = POLLIN},
+    };
+    int timeout = render->fences && render->virgl_fd < 0 ? FENCE_POLL_MS : -1;
+
+    if (!gpup_ring_may_sleep(&render->commands))
+        return 0;
+    if (poll(fds, 3, timeout) < 0 && errno != EINTR)
+        return gpup_error_set(err, errno, "poll: %s", strerror(errno));
+    gpup_ring_wake_clear(render->command_fd);
+    return 0;
+}
+
+static int main_loop(struct render *render, struct gpup_error **err)
+{
+    for (;;) {
+        int r = session_read_socket(render, err), n = 0;
+
+        if (r != 0)
+            return r < 0 ? r : 0;
+        for (r = 1; r > 0 && n < BURST; n++) {
+            r = gpup_ring_take(&render->commands, render->record, render->record_room);
+            if (r < 0)
+                return gpup_error_set(err, -r, "the command ring: %s", strerror(-r));
+            if (r > 0 && execute(render, err) < 0)
+                return -EIO;
+        }
+        if (render->fences)
+            virgl_renderer_poll();
+        if (r == 0) {
+            r = wait_for_work(render, err);
+            if (r < 0)
+                return r;
+        }
+    }
+}
+
+int session_run(struct render *render, const char *render_node, struct gpup_error **err)
+{
+    GPUP_AUTO_ERROR error = NULL;
+    int r = receive_setup(render, &error);
+
+    if (r > 0)
+        return 0;
+    if (r == 0)
+        r = virgl_start(render, render_node, &error);
+    if (r == 0)
+        r = send_ready(render, &error);
+    if (r < 0) {
+        send_failed(render, error);
+    } else {
+        r = main_loop(render, &error);
+    }
+    if (r < 0) {
+        struct gpup_error *moved = error;
+
+        error = NULL;
+        return gpup_error_move(err, moved);
+    }
+    return 0;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <virgl/virglrenderer.h>
+
+#include "render/render.h"
+
+/* A guest can make the renderer complain without end; the log is not its disk quota. */
+#define MAX_LOG_LINES 64
+
+static void log_line(const char *text)
+{
+    static unsigned int lines;
+
+    if (lines >= MAX_LOG_LINES)
+        return;
+    if (++lines == MAX_LOG_LINES)
+        text = "(further messages of the renderer are dropped)";
+    fprintf(stderr, "gpup-render: %.*s\n", (int)strcspn(text, "\n"), text);
+}
+
+#ifdef HAVE_VIRGL_LOG_CALLBACK
+static void on_log(enum virgl_log_level_flags level, const char *message, void *user)
+{
+    if (level >= VIRGL_LOG_LEVEL_WARNING)
+        log_line(message);
+}
+#else
+static void on_log(const char *fmt, va_list args)
+{
+    char text[256];
+
+    vsnprintf(text, sizeof(text), fmt, args);
+    log_line(text);
+}
+#endif
+
+static void on_fence(void *cookie, uint32_t id)
+{
+    struct render *render = cookie;
+
+    /* One report stands for all fences up to it. */
+    while (render->fences && (int32_t)(id - render->fences->id) >= 0) {
+        struct pending_fence *fence = render->fences;
+
+        render->fences = fence->next;
+        if (!render->fences)
+            render->fences_end = &render->fences;
+        /* An end of the session is seen by the main loop too. */
+        (void)session_emit(render, GPUP_EVENT_FENCE, fence->seq, 0);
+        free(fence);
+    }
+}
+
+int virgl_fence(struct render *render, uint64_t seq)
+{
+    struct pending_fence *fence = calloc(1, sizeof(*fence));
+
+    if (!fence)
+        return -ENOMEM;
+    fence->seq = seq;
+    fence->id = ++render->last_fence;
+    *render->fences_end = fence;
+    render->fences_end = &fence->next;
+    /* Where no fence can be made there is nothing to wait for either. */
+    if (virgl_renderer_create_fence((int)fence->id, 0) != 0)
+        on_fence(render, fence->id);
+    return 0;
+}
+
+static int drm_fd = -1;
+
+static int take_drm_fd(void *cookie)
+{
+    int fd = drm_fd;
+
+    drm_fd = -1; /* virglrenderer owns what it got */
+    return fd;
+}
+
+int virgl_start(struct render *render, const char *render_node, struct gpup_error **err)
+{
+    /* virglrenderer keeps the pointer. */
+    static struct virgl_renderer_callbacks callbacks = {
+        .version = 2,
+        .write_fence = on_fence,
+        .get_drm_fd = take_drm_fd,
+    };
+    int flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC;
+    int r;
+
+    render->fences_end = &render->fences;
+#ifdef HAVE_VIRGL_LOG_CALLBACK
+    virgl_set_log_callback(on_log, NULL, NULL);
+#else
+    virgl_set_debug_callback(on_log);
+#endif
+    setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
+    if (render_node) {
+        drm_fd = open(render_node, O_RDWR | O_CLOEXEC);
+        if (drm_fd < 0)
+            return gpup_error_set(err, errno, "Cannot open the GPU's render node %s: %s",
+                                  render_node, strerror(errno));
+    } else {
+        flags |= VIRGL_RENDERER_USE_SURFACELESS;
+        setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1);
+    }
+    r = virgl_renderer_init(render, flags, &callbacks);
+    if (r != 0)
+        return gpup_error_set(err, ENODEV,
+                              "OpenGL could not be started on %s (virglrenderer: %d). Is a Mesa or "
+                              "vendor driver for it installed?",
+                              render_node ? render_node : "the software renderer", r);
+    render->virgl_fd = virgl_renderer_get_poll_fd();
+    return 0;
+}
+
+void virgl_renderer_name(char *text, size_t size)
+{
+    typedef void (*function)(void);
+    const unsigned int gl_renderer = 0x1F01; /* GL_RENDERER */
+    const unsigned char *(*get_string)(unsigned int) = NULL;
+    function (*get_proc)(const char *) = NULL;
+    const unsigned char *name = NULL;
+    void *egl = dlopen("libEGL.so.1", RTLD_LAZY);
+
+    if (egl)
+        *(void **)&get_proc = dlsym(egl, "eglGetProcAddress");
+    if (get_proc)
+        *(function *)&get_string = get_proc("glGetString");
+    virgl_renderer_force_ctx_0();
+    if (get_string)
+        name = get_string(gl_renderer);
+    snprintf(text, size, "%s", name ? (const char *)name : "unknown");
+}
+
+static int append_capset(int fd, uint32_t id, struct gpup_render_capset *capset)
+{
+    uint32_t max_version = 0, size = 0;
+    void *data;
+    ssize_t n;
+
+    virgl_renderer_get_cap_set(id, &max_version, &size);
+    *capset = (struct gpup_render_capset){.id = id, .max_version = max_version, .size = size};
+    if (size == 0)
+        return 0;
+    data = calloc(1, size);
+    if (!data)
+        return -ENOMEM;
+    virgl_renderer_fill_caps(id, max_version, data);
+    n = write(fd, data, size);
+    free(data);
+    return n == (ssize_t)size ? 1 : -EIO;
+}
+
+int virgl_capsets(struct gpup_render_ready *ready)
+{
+    int fd = memfd_create("gpup-capsets", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int r = 0;
+
+    if (fd < 0)
+        return -errno;
+    for (uint32_t id = 1; id <= 2 && r >= 0; id++) {
+        r = append_capset(fd, id, &ready->capsets[ready->n_capsets]);
+        if (r > 0)
+            ready->n_capsets++;
+    }
+    if (r >= 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        r = -errno;
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    return fd;
+}
