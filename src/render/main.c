@@ -97,7 +97,7 @@ int main(int argc, char **argv)
         if (r == 0) {
             char name[128];
 
-            virgl_renderer_name(name, sizeof(name));
+            gl_renderer_name(name, sizeof(name));
             puts(name);
         }
     } else {

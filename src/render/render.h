@@ -70,7 +70,7 @@ struct render {
 
 /* Starts virglrenderer on a render node, or on the software renderer when it is NULL. */
 int virgl_start(struct render *render, const char *render_node, struct gpup_error **err);
-void virgl_renderer_name(char *text, size_t size);
+void gl_renderer_name(char *text, size_t size);
 /* The capability sets, filled into `ready` and a sealed memfd. The descriptor, or -errno. */
 int virgl_capsets(struct gpup_render_ready *ready);
 /* Announces everything executed so far as fence `seq`. */

@@ -148,7 +148,7 @@ static int send_ready(struct render *render, struct gpup_error **err)
 
     if (fd < 0)
         return gpup_error_set(err, -fd, "the capability sets: %s", strerror(-fd));
-    virgl_renderer_name(ready.renderer, sizeof(ready.renderer));
+    gl_renderer_name(ready.renderer, sizeof(ready.renderer));
     r = gpup_seqpacket_send(render->sock, &ready, sizeof(ready), &fd, 1, 0);
     close(fd);
     return r < 0 ? gpup_error_set(err, -r, "the socket: %s", strerror(-r)) : 0;

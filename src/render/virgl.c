@@ -122,7 +122,7 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
     return 0;
 }
 
-void virgl_renderer_name(char *text, size_t size)
+void gl_renderer_name(char *text, size_t size)
 {
     typedef void (*function)(void);
     const unsigned int gl_renderer = 0x1F01; /* GL_RENDERER */
