@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/share.h"
+
+#include <glib.h>
+
+/*
+ * A GPU that does one command at a time, given to whoever asks among those that may submit (round
+ * robin, which is what a GPU without an arbiter does), simulated against the fluid schedule.
+ */
+#define US     UINT64_C(1000)
+#define MS     (1000 * US)
+#define SECOND (1000 * MS)
+#define WINDOW (5 * MS)
+
+struct client {
+    struct gpup_share_request request;
+    uint64_t command_ns;     /* length of one command */
+    uint64_t pause_ns;       /* after each command; 0: greedy */
+    uint64_t from_ns, to_ns; /* when it is there */
+    uint64_t used;           /* what it got */
+    uint64_t ready_at;
+    int index;
+};
+
+struct simulation {
+    struct gpup_share *share;
+    struct client *clients;
+    size_t n;
+    uint64_t now;
+    size_t turn;
+};
+
+static void come_and_go(struct simulation *s, struct client *c)
+{
+    bool there = s->now >= c->from_ns && s->now < c->to_ns;
+
+    gpup_share_set_active(s->share, (unsigned)c->index, there && c->ready_at <= s->now, s->now);
+}
+
+/* Runs one command of somebody, or lets 100 us pass. */
+static void step(struct simulation *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        come_and_go(s, &s->clients[i]);
+    for (size_t k = 0; k < s->n; k++) {
+        struct client *c = &s->clients[(s->turn + k) % s->n];
+        bool there = s->now >= c->from_ns && s->now < c->to_ns;
+
+        if (!there || c->ready_at > s->now ||
+            !gpup_share_may_submit(s->share, (unsigned)c->index, s->now, NULL))
+            continue;
+        s->turn = (s->turn + k + 1) % s->n;
+        s->now += c->command_ns;
+        c->used += c->command_ns;
+        c->ready_at = s->now + c->pause_ns;
+        gpup_share_charge(s->share, (unsigned)c->index, c->command_ns, s->now);
+        return;
+    }
+    s->now += 100 * US;
+    gpup_share_idle(s->share, s->now);
+}
+
+static struct simulation start(struct client *clients, size_t n)
+{
+    struct simulation s = {.share = gpup_share_new(1, WINDOW), .clients = clients, .n = n};
+
+    g_assert_nonnull(s.share);
+    for (size_t i = 0; i < n; i++) {
+        if (clients[i].to_ns == 0)
+            clients[i].to_ns = UINT64_MAX;
+        clients[i].index = gpup_share_add(s.share, &clients[i].request, 0);
+        g_assert_cmpint(clients[i].index, ==, (int)i);
+    }
+    return s;
+}
+
+static void run_until(struct simulation *s, uint64_t end)
+{
+    while (s->now < end)
+        step(s);
+}
+
+static double part(const struct client *c, uint64_t of)
+{
+    return (double)c->used / (double)of;
+}
+
+static void assert_near(double got, double want, double tolerance)
+{
+    if (got < want - tolerance || got > want + tolerance)
+        g_error("got %.4f, want %.4f +- %.4f", got, want, tolerance);
+}
+
+static const struct gpup_share_request equal = {0, 250000, 1000000};
+
+static void rates(void)
+{
+    static const struct {
+        size_t n;
+        struct gpup_share_request q[4];
+        uint32_t want[4];
+    } cases[] = {
+        {1, {{0, 1, 1000000}}, {1000000}},
+        {1, {{0, 500000, 300000}}, {300000}},
+        {2, {{0, 750000, 1000000}, {0, 250000, 1000000}}, {750000, 250000}},
+        {2, {{400000, 50000, 1000000}, {0, 950000, 1000000}}, {400000, 600000}},
+        {3, {{0, 1, 100000}, {0, 1, 1000000}, {0, 1, 1000000}}, {100000, 450000, 450000}},
+        {2, {{0, 0, 1000000}, {0, 0, 1000000}}, {500000, 500000}},
+        {2, {{800000, 1, 1000000}, {800000, 1, 1000000}}, {500000, 500000}},
+        {2, {{0, 1000000, 0}, {0, 1, 1000000}}, {0, 1000000}},
+    };
+
+    for (size_t k = 0; k < G_N_ELEMENTS(cases); k++) {
+        uint32_t got[4];
+
+        gpup_share_rates(cases[k].q, cases[k].n, got);
+        for (size_t i = 0; i < cases[k].n; i++) {
+            g_assert_cmpint(got[i], <=, cases[k].want[i]);
+            g_assert_cmpint(got[i] + 2, >=, cases[k].want[i]);
+        }
+    }
+}
+
+/* For any requests: within min and cap, never more than a GPU, and all of it where caps allow. */
+static void rates_of_any(void)
+{
+    for (int round = 0; round < 2000; round++) {
+        struct gpup_share_request q[32];
+        uint32_t got[32];
+        size_t n = (size_t)g_test_rand_int_range(1, 33);
+        uint64_t sum = 0, caps = 0;
+
+        for (size_t i = 0; i < n; i++) {
+            q[i].min = (uint32_t)g_test_rand_int_range(0, (gint32)(1000000 / n) + 1);
+            q[i].weight = (uint32_t)g_test_rand_int_range(0, 1000001);
+            q[i].cap = (uint32_t)g_test_rand_int_range((gint32)q[i].min, 1000001);
+            caps += q[i].cap;
+        }
+        gpup_share_rates(q, n, got);
+        for (size_t i = 0; i < n; i++) {
+            g_assert_cmpuint(got[i], >=, q[i].min);
+            g_assert_cmpuint(got[i], <=, q[i].cap);
+            sum += got[i];
+        }
+        g_assert_cmpuint(sum, <=, 1000000);
+        g_assert_cmpuint(sum + 2 * n, >=, MIN(caps, 1000000));
+    }
+}
+
+static void equal_ones_with_unequal_commands(void)
+{
+    struct client c[4] = {
+        {.request = equal, .command_ns = 1 * MS},
+        {.request = equal, .command_ns = 3 * MS},
+        {.request = equal, .command_ns = 200 * US},
+        {.request = equal, .command_ns = 4 * MS},
+    };
+    struct simulation s = start(c, 4);
+
+    run_until(&s, 10 * SECOND);
+    for (int i = 0; i < 4; i++)
+        assert_near(part(&c[i], s.now), 0.25, 0.0025);
+    gpup_share_free(s.share);
+}
+
+static void weights_in_one_second_windows(void)
+{
+    struct client c[4];
+    struct simulation s;
+
+    for (int i = 0; i < 4; i++)
+        c[i] = (struct client){.request = {0, (uint32_t)(i + 1) * 100000, 1000000},
+                               .command_ns = (uint64_t)(i + 1) * 700 * US};
+    s = start(c, 4);
+    run_until(&s, 1 * SECOND);
+    for (int second = 0; second < 20; second++) {
+        uint64_t from = s.now, before[4];
+
+        for (int i = 0; i < 4; i++)
+            before[i] = c[i].used;
+        run_until(&s, from + SECOND);
+        for (int i = 0; i < 4; i++)
+            assert_near((double)(c[i].used - before[i]) / (double)(s.now - from), (i + 1) * 0.1,
+                        0.01 * (i + 1) * 0.1 + 0.003);
+    }
+    gpup_share_free(s.share);
+}
+
+/* The bound that the header states, at any time. */
+static void the_bound_holds(void)
+{
+    struct client c[8];
+    struct simulation s;
+    double all = 0;
+
+    for (int i = 0; i < 8; i++) {
+        c[i] = (struct client){.request = {0, (uint32_t)(i + 1) * 10000, 1000000},
+                               .command_ns = (uint64_t)g_test_rand_int_range(100, 4000) * US};
+        all += (double)c[i].command_ns;
+    }
+    s = start(c, 8);
+    while (s.now < 5 * SECOND) {
+        step(&s);
+        for (int i = 0; i < 8; i++) {
+            double rate = gpup_share_rate(s.share, (unsigned)c[i].index) / 1e6;
+            double error = (double)c[i].used - rate * (double)s.now;
+            double longest = (double)c[i].command_ns;
+
+            g_assert_cmpfloat(error, <=, rate * (double)WINDOW + longest);
+            g_assert_cmpfloat(error, >=, -(double)WINDOW - (all - longest));
+        }
+    }
+    gpup_share_free(s.share);
+}
+
+static void minimum_beside_a_heavy_weight(void)
+{
+    struct client c[2] = {
+        {.request = {400000, 50000, 1000000}, .command_ns = 2 * MS},
+        {.request = {0, 950000, 1000000}, .command_ns = 2 * MS},
+    };
+    struct simulation s = start(c, 2);
+
+    run_until(&s, 10 * SECOND);
+    assert_near(part(&c[0], s.now), 0.40, 0.002);
+    gpup_share_free(s.share);
+}
+
+static void cap_alone(void)
+{
+    struct client c[1] = {{.request = {0, 1000000, 300000}, .command_ns = 2 * MS}};
+    struct simulation s = start(c, 1);
+
+    run_until(&s, 10 * SECOND);
+    assert_near(part(&c[0], s.now), 0.30, 0.003);
+    gpup_share_free(s.share);
+}
+
+static void unused_time_goes_to_the_others(void)
+{
+    struct client c[3] = {
+        {.request = equal, .command_ns = 1 * MS, .pause_ns = 19 * MS}, /* wants 5 % at most */
+        {.request = equal, .command_ns = 1 * MS},
+        {.request = equal, .command_ns = 1 * MS},
+    };
+    struct simulation s = start(c, 3);
+    uint64_t busy = 0;
+
+    run_until(&s, 10 * SECOND);
+    for (int i = 0; i < 3; i++)
+        busy += c[i].used;
+    g_assert_cmpfloat((double)busy / (double)s.now, >, 0.99);
+    assert_near(part(&c[0], s.now), 0.045, 0.005);
+    assert_near(part(&c[1], s.now), part(&c[2], s.now), 0.005);
+    gpup_share_free(s.share);
+}
+
+static void one_alone_is_never_held_back(void)
+{
+    struct client c[2] = {
+        {.request = equal, .command_ns = 3 * MS},
+        {.request = equal, .command_ns = 3 * MS, .from_ns = UINT64_MAX},
+    };
+    struct simulation s = start(c, 2);
+
+    run_until(&s, 2 * SECOND);
+    g_assert_cmpuint(c[0].used, ==, s.now);
+    gpup_share_free(s.share);
+}
+
+/* After idling for long it gets its share, not what it missed; the others go on at theirs. */
+static void idling_earns_nothing(void)
+{
+    struct client c[2] = {
+        {.request = equal, .command_ns = 1 * MS},
+        {.request = equal, .command_ns = 1 * MS, .from_ns = 5 * SECOND},
+    };
+    struct simulation s = start(c, 2);
+    uint64_t before;
+
+    run_until(&s, 5 * SECOND);
+    before = c[0].used;
+    run_until(&s, 5 * SECOND + 200 * MS);
+    assert_near((double)(c[0].used - before) / (200.0 * (double)MS), 0.5, 0.04);
+    gpup_share_free(s.share);
+}
+
+static void an_overrun_is_paid_back(void)
+{
+    struct client c[2] = {
+        {.request = equal, .command_ns = 300 * MS},
+        {.request = equal, .command_ns = 1 * MS},
+    };
+    struct simulation s = start(c, 2);
+
+    run_until(&s, 20 * SECOND);
+    assert_near(part(&c[0], s.now), 0.5, 0.02);
+    gpup_share_free(s.share);
+}
+
+/* Leaving for a moment after an overrun does not clear the debt. */
+static void debt_survives_a_pause(void)
+{
+    struct client c[2] = {
+        {.request = equal, .command_ns = 50 * MS, .pause_ns = 1 * MS},
+        {.request = equal, .command_ns = 1 * MS},
+    };
+    struct simulation s = start(c, 2);
+
+    run_until(&s, 20 * SECOND);
+    g_assert_cmpfloat(part(&c[0], s.now), <=, 0.51);
+    gpup_share_free(s.share);
+}
+
+/*
+ * Four CPUs, two partitions of equal weight, one of them with a single thread: it gets all it can
+ * use, and the other the rest, not just as much.
+ */
+static void a_serial_one_holds_nobody_back(void)
+{
+    struct gpup_share *share = gpup_share_new(4, WINDOW);
+    uint64_t used[2] = {0, 0};
+    uint64_t now;
+
+    gpup_share_add(share, &equal, 0);
+    gpup_share_add(share, &equal, 0);
+    gpup_share_set_active(share, 0, true, 0);
+    gpup_share_set_active(share, 1, true, 0);
+    for (now = 0; now < 10 * SECOND; now += MS) {
+        uint64_t ran = 0;
+
+        if (gpup_share_may_submit(share, 0, now, NULL)) {
+            gpup_share_charge(share, 0, MS, now);
+            used[0] += MS;
+            ran += MS;
+        }
+        if (gpup_share_may_submit(share, 1, now, NULL)) {
+            gpup_share_charge(share, 1, 4 * MS - ran, now);
+            used[1] += 4 * MS - ran;
+            ran = 4 * MS;
+        }
+        if (ran < 4 * MS)
+            gpup_share_idle(share, now);
+    }
+    assert_near((double)used[0] / (double)now, 1.0, 0.01);
+    g_assert_cmpfloat((double)used[1] / (double)now, >, 2.0);
+    g_test_message("serial %.3f, parallel %.3f CPUs", (double)used[0] / (double)now,
+                   (double)used[1] / (double)now);
+    g_assert_cmpfloat((double)(used[0] + used[1]) / (double)now, >, 3.8);
+    gpup_share_free(share);
+}
+
+static void full_table(void)
+{
+    struct gpup_share *share = gpup_share_new(4, WINDOW);
+
+    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++)
+        g_assert_cmpint(gpup_share_add(share, &equal, 0), ==, (int)i);
+    g_assert_cmpint(gpup_share_add(share, &equal, 0), <, 0);
+    gpup_share_remove(share, 17);
+    g_assert_cmpint(gpup_share_add(share, &equal, 0), ==, 17);
+    gpup_share_charge(share, 17, UINT64_MAX, UINT64_MAX);
+    gpup_share_remove(share, 100000);
+    g_assert_false(gpup_share_may_submit(share, 100000, 0, NULL));
+    gpup_share_free(share);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/share/rates", rates);
+    g_test_add_func("/share/rates-of-any", rates_of_any);
+    g_test_add_func("/share/equal", equal_ones_with_unequal_commands);
+    g_test_add_func("/share/weights", weights_in_one_second_windows);
+    g_test_add_func("/share/bound", the_bound_holds);
+    g_test_add_func("/share/minimum", minimum_beside_a_heavy_weight);
+    g_test_add_func("/share/cap", cap_alone);
+    g_test_add_func("/share/work-conserving", unused_time_goes_to_the_others);
+    g_test_add_func("/share/alone", one_alone_is_never_held_back);
+    g_test_add_func("/share/idling", idling_earns_nothing);
+    g_test_add_func("/share/overrun", an_overrun_is_paid_back);
+    g_test_add_func("/share/debt", debt_survives_a_pause);
+    g_test_add_func("/share/serial", a_serial_one_holds_nobody_back);
+    g_test_add_func("/share/full-table", full_table);
+    return g_test_run();
+}
