@@ -74,9 +74,8 @@ _Noreturn static void child(const struct sandbox_spec *spec, uint64_t flags, uid
         else
             report->degraded |= SANDBOX_NO_PRIVATE_ROOT;
     }
-    /* Only root outside of a user namespace can become somebody else. */
-    ok = ok && jail_drop_privileges(spec, (flags & CLONE_NEWUSER) || uid != 0, &same_user,
-                                    &report->failure);
+    /* Only root can become somebody else; that it does is not up to chance. */
+    ok = ok && jail_drop_privileges(spec, uid != 0, &same_user, &report->failure);
     if (same_user)
         report->degraded |= SANDBOX_SAME_USER;
     if (ok) {
@@ -206,6 +205,9 @@ int sandbox_spawn(const struct sandbox_spec *spec, pid_t *pid, int *pidfd, unsig
         bool cgroup = tries[i].cgroup && spec->cgroup_fd >= 0, cloned;
 
         if (tries[i].flags && !spec->namespaces)
+            continue;
+        /* In a user namespace root stays root towards the host: its own user is worth more. */
+        if ((tries[i].flags & CLONE_NEWUSER) && geteuid() == 0 && spec->set_ids)
             continue;
         if (!tries[i].cgroup && spec->cgroup_fd < 0)
             break;
