@@ -149,7 +149,7 @@ static int backing_attach(struct render *render, const void *data)
     if (resource->backing)
         return -EEXIST;
     /* The regions' descriptors may still lie in the socket. */
-    r = session_read_socket(render, NULL);
+    r = session_read_socket(render);
     if (r != 0)
         return -EPIPE;
     backing = calloc(cmd->n_spans, sizeof(*backing));
@@ -243,7 +243,7 @@ static int memory_remove(struct render *render, const void *data)
     const struct gpup_cmd_memory_remove *cmd = data;
 
     /* Its ADD may still lie in the socket, when nothing ever used it. */
-    if (session_read_socket(render, NULL) != 0)
+    if (session_read_socket(render) != 0)
         return -EPIPE;
     return region_remove(&render->objects, cmd->region);
 }

@@ -64,6 +64,8 @@ struct render {
     struct objects objects;
     struct pending_fence *fences, **fences_end;
     uint32_t last_fence;
+    int over; /* the socket has ended: 1 at end of file, -errno with `error` for a reason */
+    struct gpup_error *error;
 };
 
 /* ---- virgl.c ---- */
@@ -82,8 +84,8 @@ int virgl_fence(struct render *render, uint64_t seq);
 int session_run(struct render *render, const char *render_node, struct gpup_error **err);
 /* Sends an event; waits while the ring is full. -errno: the session is over. */
 int session_emit(struct render *render, uint32_t type, uint64_t seq, int status);
-/* Takes what the socket holds (descriptors of guest memory). 1: end of file. */
-int session_read_socket(struct render *render, struct gpup_error **err);
+/* Takes what the socket holds (descriptors of guest memory). Returns render->over. */
+int session_read_socket(struct render *render);
 
 /* ---- execute.c ---- */
 

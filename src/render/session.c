@@ -19,31 +19,42 @@
 /* Where fences cannot wake us. */
 #define FENCE_POLL_MS 1
 
-int session_read_socket(struct render *render, struct gpup_error **err)
+static int take_message(struct render *render)
 {
-    for (;;) {
-        struct gpup_render_memory message;
-        int fd, r;
-        ssize_t n = gpup_seqpacket_receive(render->sock, &message, sizeof(message), &fd, 1, NULL,
-                                           MSG_DONTWAIT);
+    struct gpup_render_memory message;
+    int fd, r;
+    ssize_t n =
+        gpup_seqpacket_receive(render->sock, &message, sizeof(message), &fd, 1, NULL, MSG_DONTWAIT);
 
-        if (n == -EAGAIN)
-            return 0;
-        if (n == 0 || n == -ECONNRESET)
-            return 1;
-        if (n < 0)
-            return gpup_error_set(err, (int)-n, "the socket: %s", strerror((int)-n));
-        if (n != sizeof(message) || message.header.type != GPUP_RENDER_MEMORY_ADD ||
-            message.header.version != GPUP_RENDER_VERSION || fd < 0) {
-            if (fd >= 0)
-                close(fd);
-            return gpup_error_set(err, EPROTO, "an unexpected message on the socket");
-        }
-        r = region_add(&render->objects, &message, fd, err);
-        close(fd);
-        if (r < 0)
-            return r;
+    if (n == -EAGAIN)
+        return 0;
+    if (n == 0 || n == -ECONNRESET) {
+        render->over = 1;
+        return 0;
     }
+    if (n < 0)
+        return gpup_error_set(&render->error, (int)-n, "the socket: %s", strerror((int)-n));
+    if (n != sizeof(message) || message.header.type != GPUP_RENDER_MEMORY_ADD ||
+        message.header.version != GPUP_RENDER_VERSION || fd < 0) {
+        if (fd >= 0)
+            close(fd);
+        return gpup_error_set(&render->error, EPROTO, "an unexpected message on the socket");
+    }
+    r = region_add(&render->objects, &message, fd, &render->error);
+    close(fd);
+    return r < 0 ? r : 1;
+}
+
+int session_read_socket(struct render *render)
+{
+    int r = 1;
+
+    while (!render->over && r > 0) {
+        r = take_message(render);
+        if (r < 0)
+            render->over = r;
+    }
+    return render->over;
 }
 
 int session_emit(struct render *render, uint32_t type, uint64_t seq, int status)
@@ -185,10 +196,16 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
 static int main_loop(struct render *render, struct gpup_error **err)
 {
     for (;;) {
-        int r = session_read_socket(render, err), n = 0;
+        int r = session_read_socket(render), n = 0;
 
-        if (r != 0)
-            return r < 0 ? r : 0;
+        if (r > 0)
+            return 0;
+        if (r < 0) {
+            struct gpup_error *error = render->error;
+
+            render->error = NULL;
+            return gpup_error_move(err, error);
+        }
         for (r = 1; r > 0 && n < BURST; n++) {
             r = gpup_ring_take(&render->commands, render->record, render->record_room);
             if (r < 0)

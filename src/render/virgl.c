@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include <virgl/virglrenderer.h>
 
@@ -14,6 +16,8 @@
 
 /* A guest can make the renderer complain without end; the log is not its disk quota. */
 #define MAX_LOG_LINES 64
+
+#define DRM_MAJOR     226
 
 static void log_line(const char *text)
 {
@@ -85,6 +89,36 @@ static int take_drm_fd(void *cookie)
     return fd;
 }
 
+static int open_render_node(const char *path, struct gpup_error **err)
+{
+    struct stat st;
+
+    drm_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (drm_fd < 0)
+        return gpup_error_set(err, errno, "Cannot open the GPU's render node %s: %s", path,
+                              strerror(errno));
+    if (fstat(drm_fd, &st) < 0 || !S_ISCHR(st.st_mode) || major(st.st_rdev) != DRM_MAJOR)
+        return gpup_error_set(err, ENODEV,
+                              "%s is not a GPU's render node: these are /dev/dri/renderD128 and "
+                              "following",
+                              path);
+    return 0;
+}
+
+/* Mesa falls back to the CPU where it has no driver: whoever asked for a GPU must know. */
+static int check_accelerated(const char *render_node, struct gpup_error **err)
+{
+    char name[128];
+
+    gl_renderer_name(name, sizeof(name));
+    if (strncmp(name, "llvmpipe", 8) != 0 && strncmp(name, "softpipe", 8) != 0)
+        return 0;
+    return gpup_error_set(err, ENODEV,
+                          "OpenGL on %s runs in software (%s): no driver for this GPU is "
+                          "installed. Install it, or use the GPU \"software\"",
+                          render_node, name);
+}
+
 int virgl_start(struct render *render, const char *render_node, struct gpup_error **err)
 {
     /* virglrenderer keeps the pointer. */
@@ -94,7 +128,7 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
         .get_drm_fd = take_drm_fd,
     };
     int flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC;
-    int r;
+    int r = 0;
 
     render->fences_end = &render->fences;
 #ifdef HAVE_VIRGL_LOG_CALLBACK
@@ -104,10 +138,9 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
 #endif
     setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
     if (render_node) {
-        drm_fd = open(render_node, O_RDWR | O_CLOEXEC);
-        if (drm_fd < 0)
-            return gpup_error_set(err, errno, "Cannot open the GPU's render node %s: %s",
-                                  render_node, strerror(errno));
+        r = open_render_node(render_node, err);
+        if (r < 0)
+            return r;
     } else {
         flags |= VIRGL_RENDERER_USE_SURFACELESS;
         setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1);
@@ -119,7 +152,7 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
                               "vendor driver for it installed?",
                               render_node ? render_node : "the software renderer", r);
     render->virgl_fd = virgl_renderer_get_poll_fd();
-    return 0;
+    return render_node ? check_accelerated(render_node, err) : 0;
 }
 
 void gl_renderer_name(char *text, size_t size)

@@ -509,9 +509,33 @@ static void test_garbage(struct peer *peer, gconstpointer data)
         g_assert_cmpint(gpup_seqpacket_send(peer->sock, "?", 1, NULL, 0, 0), ==, 0);
         break;
     }
-    if (GPOINTER_TO_INT(data) != 2)
+    if (GPOINTER_TO_INT(data) < 2)
         g_assert_cmpint(gpup_ring_put(&peer->commands, &record), ==, 0);
     g_assert_cmpint(wait_exit(peer), ==, 1);
+}
+
+static void probe(const char *node, const char *expected, int status)
+{
+    const char *argv[] = {program, "--probe", node, NULL};
+    g_autofree char *output = NULL;
+    g_autofree char *errors = NULL;
+    int wait_status;
+
+    g_assert_true(g_spawn_sync(NULL, (char **)(void *)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL,
+                               &output, &errors, &wait_status, NULL));
+    g_assert_true(WIFEXITED(wait_status));
+    g_assert_cmpint(WEXITSTATUS(wait_status), ==, status);
+    g_assert_nonnull(strstr(status == 0 ? output : errors, expected));
+    if (status != 0)
+        g_assert_cmpstr(output, ==, "");
+}
+
+static void test_probe(void)
+{
+    probe(NULL, "llvmpipe", 0);
+    probe("--render-node=/nowhere/renderD1", "/nowhere/renderD1: No such file", 1);
+    probe("--render-node=/dev/null", "/dev/null", 1);
+    probe("--no-such-option", "Usage:", 2);
 }
 
 int main(int argc, char **argv)
@@ -535,5 +559,6 @@ int main(int argc, char **argv)
     ADD("garbage/type", 0, test_garbage);
     ADD("garbage/size", 1, test_garbage);
     ADD("garbage/message", 2, test_garbage);
+    g_test_add_func("/render/probe", test_probe);
     return g_test_run();
 }
