@@ -44,11 +44,13 @@ struct gpup_render_header {
 
 struct gpup_render_setup {
     struct gpup_render_header header;
-    uint64_t shared_size;                  /* bytes of the shared memory object */
-    uint64_t command_offset, command_size; /* the command ring: struct gpup_ring, then its data */
-    uint64_t event_offset, event_size;     /* the event ring, likewise */
-    uint64_t pixel_offset, pixel_size;     /* the area for GPUP_CMD_READ_PIXELS */
-    uint64_t vram;                         /* the partition's memory, bytes */
+    uint64_t shared_size; /* bytes of the shared memory object */
+    /* The command ring: struct gpup_ring, then its data; the size is that of both together, see
+     * gpup_ring_bytes(). Offsets are multiples of 64. */
+    uint64_t command_offset, command_size;
+    uint64_t event_offset, event_size; /* the event ring, likewise */
+    uint64_t pixel_offset, pixel_size; /* the area for GPUP_CMD_READ_PIXELS */
+    uint64_t vram;                     /* the partition's memory, bytes */
 };
 
 #define GPUP_RENDER_MAX_CAPSETS 8

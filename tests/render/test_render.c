@@ -509,6 +509,17 @@ static void test_garbage(struct peer *peer, gconstpointer data)
         g_assert_cmpint(gpup_seqpacket_send(peer->sock, "?", 1, NULL, 0, 0), ==, 0);
         break;
     }
+    switch (GPOINTER_TO_INT(data)) {
+    case 3: /* the same region twice */
+        draw(peer, 1, 10);
+        add_memory(peer, 5);
+        add_memory(peer, 5);
+        break;
+    case 4: /* more than what backs it */
+        g_assert_cmpint(ftruncate(peer->guest_fd, GUEST_MEMORY - 1), ==, 0);
+        add_memory(peer, 5);
+        break;
+    }
     if (GPOINTER_TO_INT(data) < 2)
         g_assert_cmpint(gpup_ring_put(&peer->commands, &record), ==, 0);
     g_assert_cmpint(wait_exit(peer), ==, 1);
@@ -560,5 +571,7 @@ int main(int argc, char **argv)
     ADD("garbage/size", 1, test_garbage);
     ADD("garbage/message", 2, test_garbage);
     g_test_add_func("/render/probe", test_probe);
+    ADD("garbage/region-twice", 3, test_garbage);
+    ADD("garbage/region-too-large", 4, test_garbage);
     return g_test_run();
 }

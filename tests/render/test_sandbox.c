@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -99,6 +100,38 @@ static void test_namespaces(void)
     g_assert_cmpstr(output, ==, expected);
 }
 
+static void test_cgroup(void)
+{
+    struct sandbox_spec spec = {.namespaces = true};
+    unsigned int degraded = ~0u;
+    const char *root = g_file_test("/sys/fs/cgroup/unified", G_FILE_TEST_IS_DIR)
+                           ? "/sys/fs/cgroup/unified"
+                           : "/sys/fs/cgroup";
+    g_autofree char *path = g_strdup_printf("%s/gpup-test-%d", root, (int)getpid());
+    g_autofree char *file = g_build_filename(path, "cgroup.procs", NULL);
+    char output[128];
+
+    /* Not a cgroup at all: started without, and told. */
+    spec.cgroup_fd = open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    g_assert_cmpint(run(&spec, "exit 3", output, sizeof(output), &degraded), ==, 3);
+    g_assert_cmpuint(degraded & SANDBOX_NO_CGROUP, ==, SANDBOX_NO_CGROUP);
+    close(spec.cgroup_fd);
+
+    if (mkdir(path, 0755) < 0 || access(file, W_OK) < 0) {
+        rmdir(path);
+        g_test_skip("no cgroup v2 that this user may make groups in");
+        return;
+    }
+    spec.cgroup_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    spec.namespaces = false;
+    g_assert_cmpint(run(&spec, "cat /proc/self/cgroup >&7", output, sizeof(output), &degraded), ==,
+                    0);
+    close(spec.cgroup_fd);
+    rmdir(path);
+    g_assert_cmpuint(degraded, ==, 0);
+    g_assert_nonnull(strstr(output, "/gpup-test-"));
+}
+
 static void test_errors(void)
 {
     char *argv[] = {(char *)"x", NULL}, *envp[] = {NULL};
@@ -131,6 +164,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sandbox/descriptors", test_descriptors);
     g_test_add_func("/sandbox/privileges", test_privileges);
     g_test_add_func("/sandbox/namespaces", test_namespaces);
+    g_test_add_func("/sandbox/cgroup", test_cgroup);
     g_test_add_func("/sandbox/errors", test_errors);
     return g_test_run();
 }
