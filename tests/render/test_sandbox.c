@@ -109,7 +109,7 @@ static void test_cgroup(void)
                            : "/sys/fs/cgroup";
     g_autofree char *path = g_strdup_printf("%s/gpup-test-%d", root, (int)getpid());
     g_autofree char *file = g_build_filename(path, "cgroup.procs", NULL);
-    char output[128];
+    char output[4096];
 
     /* Not a cgroup at all: started without, and told. */
     spec.cgroup_fd = open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
