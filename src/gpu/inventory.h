@@ -11,7 +11,8 @@ struct gpup_inventory;
 struct gpup_inventory *gpup_inventory_new(const struct gpup_system *system,
                                           struct gpup_error **err);
 void gpup_inventory_free(struct gpup_inventory *inventory);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct gpup_inventory, gpup_inventory_free)
+typedef struct gpup_inventory gpup_inventory; /* for g_autoptr */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_inventory, gpup_inventory_free)
 
 /* Ascending by id, "software" last. Borrowed; valid until the next rescan. */
 struct gpup_gpu *const *gpup_inventory_gpus(struct gpup_inventory *inventory, size_t *n);

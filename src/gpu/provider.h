@@ -46,6 +46,7 @@ struct gpup_provider {
                    struct gpup_error **err);
 };
 
+extern const struct gpup_provider gpup_provider_software;
 extern const struct gpup_provider gpup_provider_rendernode;
 
 #endif

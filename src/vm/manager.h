@@ -25,7 +25,8 @@ struct gpup_vm {
 };
 
 void gpup_vm_free(struct gpup_vm *vm);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct gpup_vm, gpup_vm_free)
+typedef struct gpup_vm gpup_vm; /* for g_autoptr */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_vm, gpup_vm_free)
 
 enum gpup_vm_event {
     GPUP_VM_CHANGED,        /* defined, started, stopped, its adapter or state changed */
@@ -44,7 +45,8 @@ typedef void (*gpup_manager_func)(enum gpup_vm_event event, const char *uuid, co
  */
 struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, void *data);
 void gpup_manager_free(struct gpup_manager *manager);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct gpup_manager, gpup_manager_free)
+typedef struct gpup_manager gpup_manager; /* for g_autoptr */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_manager, gpup_manager_free)
 
 /* All VMs, sorted by name (struct gpup_vm *). -ENOTCONN with the reason while not connected. */
 int gpup_manager_list(struct gpup_manager *manager, GPtrArray **vms, struct gpup_error **err);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_GPU_COUNTS_H
+#define GPUP_GPU_COUNTS_H
+
+#include "core/model.h"
+
+#include <stdlib.h>
+
+/* 1..most as valid counts. Aborts when out of memory, as GLib does. */
+static inline void gpup_gpu_allow_counts(struct gpup_gpu *gpu, unsigned most)
+{
+    gpu->valid_counts = calloc(most ? most : 1, sizeof(unsigned));
+    if (!gpu->valid_counts)
+        abort();
+    gpu->n_valid_counts = most;
+    for (unsigned i = 0; i < most; i++)
+        gpu->valid_counts[i] = i + 1;
+}
+
+#define GPUP_VIRTIO_MOST_PARTITIONS 32u
+
+#endif
