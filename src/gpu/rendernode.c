@@ -117,8 +117,7 @@ static struct gpup_gpu *probe_node(const struct gpup_system *system, const char 
 {
     g_autofree char *device_dir =
         g_build_filename(system->sysfs, "class", "drm", node, "device", NULL);
-    g_autofree char *target = NULL, *bdf = NULL, *driver = NULL, *key = NULL, *ids = NULL,
-                    *path = NULL;
+    g_autofree char *bdf = NULL, *driver = NULL, *key = NULL, *ids = NULL, *path = NULL;
     struct pci_identity id;
     struct gpup_gpu *gpu;
 

@@ -37,7 +37,7 @@ static void on_log(enum virgl_log_level_flags level, const char *message, void *
         log_line(message);
 }
 #else
-static void on_log(const char *fmt, va_list args)
+__attribute__((format(printf, 1, 0))) static void on_log(const char *fmt, va_list args)
 {
     char text[256];
 
