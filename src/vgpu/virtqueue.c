@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vgpu/guest_memory.h"
+#include "vgpu/virtqueue_internal.h"
+
+#include "core/error.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * Split virtqueue, virtio 1.2, 2.7. The rings lie in guest memory and may change at any time: each
+ * value is read once, into a local, and checked there.
+ */
+struct virtqueue {
+    const struct guest_memory *memory;
+    struct virtqueue_setup setup;
+    uint32_t generation; /* changes when elements become stale */
+    bool running, broken;
+    uint16_t next_avail, next_used;
+    uint16_t signalled_used; /* where we were at the last interrupt decision */
+    bool signalled_valid;
+    struct vring_desc *desc;
+    struct vring_avail *avail;
+    struct vring_used *used;
+};
+
+static uint16_t load16(const void *p)
+{
+    return le16toh(__atomic_load_n((const uint16_t *)p, __ATOMIC_RELAXED));
+}
+
+static void store16(void *p, uint16_t value)
+{
+    __atomic_store_n((uint16_t *)p, htole16(value), __ATOMIC_RELAXED);
+}
+
+struct virtqueue *virtqueue_new(const struct guest_memory *memory)
+{
+    struct virtqueue *queue = calloc(1, sizeof(*queue));
+
+    if (queue)
+        queue->memory = memory;
+    return queue;
+}
+
+void virtqueue_free(struct virtqueue *queue)
+{
+    free(queue);
+}
+
+static void *ring(const struct virtqueue *queue, uint64_t address, size_t length, size_t align)
+{
+    if (address % align != 0)
+        return NULL;
+    return guest_memory_user(queue->memory, address, length);
+}
+
+int virtqueue_remap(struct virtqueue *queue, struct gpup_error **err)
+{
+    const struct virtqueue_setup *s = &queue->setup;
+    size_t n = s->size;
+
+    /* both rings end with one more 16-bit field, for the event index */
+    queue->desc = ring(queue, s->desc, n * sizeof(struct vring_desc), VRING_DESC_ALIGN_SIZE);
+    queue->avail =
+        ring(queue, s->avail, sizeof(struct vring_avail) + (n + 1) * 2, VRING_AVAIL_ALIGN_SIZE);
+    queue->used =
+        ring(queue, s->used, sizeof(struct vring_used) + n * sizeof(struct vring_used_elem) + 2,
+             VRING_USED_ALIGN_SIZE);
+    if (queue->desc && queue->avail && queue->used)
+        return 0;
+    queue->running = false;
+    queue->generation++;
+    return gpup_error_set(err, EINVAL, "virtqueue: its rings are not in the guest's memory");
+}
+
+int virtqueue_start(struct virtqueue *queue, const struct virtqueue_setup *setup,
+                    struct gpup_error **err)
+{
+    int ret;
+
+    if (setup->size == 0 || setup->size > VIRTQUEUE_MAX_SIZE ||
+        (setup->size & (setup->size - 1)) != 0)
+        return gpup_error_set(err, EINVAL, "virtqueue: %u is not a valid size", setup->size);
+    queue->setup = *setup;
+    queue->generation++;
+    ret = virtqueue_remap(queue, err);
+    if (ret < 0)
+        return ret;
+    queue->next_avail = setup->base;
+    queue->next_used = load16(&queue->used->idx);
+    queue->signalled_valid = false;
+    queue->broken = false;
+    queue->running = true;
+    return 0;
+}
+
+uint16_t virtqueue_stop(struct virtqueue *queue)
+{
+    queue->running = false;
+    queue->generation++;
+    /* what was taken but not answered is offered again after a restart */
+    return queue->next_used;
+}
+
+void virtqueue_forget_elements(struct virtqueue *queue)
+{
+    queue->generation++;
+}
+
+void virtqueue_set_call(struct virtqueue *queue, int call)
+{
+    queue->setup.call = call;
+}
+
+bool virtqueue_is_running(const struct virtqueue *queue)
+{
+    return queue->running && !queue->broken;
+}
+
+/* A chain being read. The descriptors are copied one by one. */
+struct chain {
+    struct iovec *out, *in;
+    size_t n_out, n_in, out_size, in_size;
+    size_t descriptors;
+};
+
+static void clear_chain(struct chain *chain)
+{
+    free(chain->out);
+    free(chain->in);
+}
+
+static int append(struct iovec **list, size_t *n, void *base, size_t length)
+{
+    struct iovec *grown = *list;
+
+    if ((*n & (*n - 1)) == 0) { /* full at powers of two */
+        grown = reallocarray(*list, *n ? *n * 2 : 1, sizeof(**list));
+        if (!grown)
+            return -ENOMEM;
+        *list = grown;
+    }
+    grown[(*n)++] = (struct iovec){base, length};
+    return 0;
+}
+
+#define MAX_SPANS 8
+
+static int add_buffer(const struct virtqueue *queue, struct chain *chain,
+                      const struct vring_desc *d)
+{
+    bool writable = d->flags & VRING_DESC_F_WRITE;
+    size_t *size = writable ? &chain->in_size : &chain->out_size;
+    struct guest_span spans[MAX_SPANS];
+    int n;
+
+    /* 2.7.4.2: what the device writes comes after what it reads */
+    if (!writable && chain->n_in > 0)
+        return -EINVAL;
+    n = guest_memory_translate(queue->memory, d->addr, d->len, spans, MAX_SPANS);
+    if (n < 0)
+        return n;
+    for (int i = 0; i < n; i++) {
+        int ret = writable ? append(&chain->in, &chain->n_in, spans[i].pointer, spans[i].length)
+                           : append(&chain->out, &chain->n_out, spans[i].pointer, spans[i].length);
+
+        if (ret < 0)
+            return ret;
+    }
+    if (__builtin_add_overflow(*size, (size_t)d->len, size) || *size > UINT32_MAX)
+        return -EINVAL;
+    return 0;
+}
+
+static struct vring_desc copy_descriptor(const struct vring_desc *table, uint16_t index)
+{
+    struct vring_desc d;
+
+    memcpy(&d, &table[index], sizeof(d));
+    /* nothing is read again from the guest after this */
+    atomic_signal_fence(memory_order_seq_cst);
+    d.addr = le64toh(d.addr);
+    d.len = le32toh(d.len);
+    d.flags = le16toh(d.flags);
+    d.next = le16toh(d.next);
+    return d;
+}
+
+static int walk(const struct virtqueue *queue, struct chain *chain, const struct vring_desc *table,
+                uint32_t size, uint16_t index, bool inside);
+
+static int walk_indirect(const struct virtqueue *queue, struct chain *chain,
+                         const struct vring_desc *d)
+{
+    struct guest_span span;
+
+    /* 2.7.5.3.1: not chained, not nested; the table lies in one piece */
+    if (!queue->setup.indirect || d->flags & VRING_DESC_F_NEXT || d->len == 0 ||
+        d->len % sizeof(struct vring_desc) != 0 ||
+        d->len / sizeof(struct vring_desc) > VIRTQUEUE_MAX_CHAIN)
+        return -EINVAL;
+    if (guest_memory_translate(queue->memory, d->addr, d->len, &span, 1) != 1)
+        return -EFAULT;
+    return walk(queue, chain, span.pointer, d->len / sizeof(struct vring_desc), 0, true);
+}
+
+static int walk(const struct virtqueue *queue, struct chain *chain, const struct vring_desc *table,
+                uint32_t size, uint16_t index, bool inside)
+{
+    for (uint32_t seen = 0;; seen++) {
+        struct vring_desc d;
+        int ret;
+
+        /* more steps than descriptors: a loop */
+        if (index >= size || seen >= size || ++chain->descriptors > VIRTQUEUE_MAX_CHAIN)
+            return -EINVAL;
+        d = copy_descriptor(table, index);
+        if (d.flags & VRING_DESC_F_INDIRECT)
+            return inside ? -EINVAL : walk_indirect(queue, chain, &d);
+        ret = add_buffer(queue, chain, &d);
+        if (ret < 0)
+            return ret;
+        if (!(d.flags & VRING_DESC_F_NEXT))
+            return 0;
+        index = d.next;
+    }
+}
+
+static void put_used(struct virtqueue *queue, uint16_t head, uint32_t written)
+{
+    struct vring_used_elem elem = {.id = htole32(head), .len = htole32(written)};
+
+    memcpy(&queue->used->ring[queue->next_used % queue->setup.size], &elem, sizeof(elem));
+    atomic_thread_fence(memory_order_release);
+    queue->next_used++;
+    store16(&queue->used->idx, queue->next_used);
+}
+
+/* Takes the next head off the available ring: 1, 0 when there is none, -EINVAL when the ring
+ * itself is broken. */
+static int next_head(struct virtqueue *queue, uint16_t *head, struct gpup_error **err)
+{
+    uint16_t size = queue->setup.size;
+    uint16_t pending = (uint16_t)(load16(&queue->avail->idx) - queue->next_avail);
+
+    if (pending == 0 && queue->setup.event_idx) {
+        /* ask for a kick at the next entry, then look once more (2.7.7.2) */
+        store16(&queue->used->ring[size], queue->next_avail);
+        atomic_thread_fence(memory_order_seq_cst);
+        pending = (uint16_t)(load16(&queue->avail->idx) - queue->next_avail);
+    }
+    if (pending == 0)
+        return 0;
+    atomic_thread_fence(memory_order_acquire);
+    *head = load16(&queue->avail->ring[queue->next_avail % size]);
+    if (pending > size || *head >= size) {
+        queue->broken = true;
+        return gpup_error_set(err, EINVAL,
+                              "virtqueue: the driver's ring is broken (%u entries offered, head "
+                              "%u, size %u)",
+                              pending, *head, size);
+    }
+    queue->next_avail++;
+    return 1;
+}
+
+int virtqueue_pop(struct virtqueue *queue, struct virtqueue_element **element,
+                  struct gpup_error **err)
+{
+    struct chain chain = {0};
+    struct virtqueue_element *e;
+    uint16_t head;
+    int ret;
+
+    if (!virtqueue_is_running(queue))
+        return 0;
+    ret = next_head(queue, &head, err);
+    if (ret <= 0)
+        return ret;
+    ret = walk(queue, &chain, queue->desc, queue->setup.size, head, false);
+    e = ret == 0 ? malloc(sizeof(*e)) : NULL;
+    if (!e) {
+        clear_chain(&chain);
+        put_used(queue, head, 0);
+        return gpup_error_set(err, EINVAL, "virtqueue: the driver's request %u is malformed", head);
+    }
+    *e = (struct virtqueue_element){.queue = queue,
+                                    .generation = queue->generation,
+                                    .head = head,
+                                    .n_out = chain.n_out,
+                                    .n_in = chain.n_in,
+                                    .out = chain.out,
+                                    .in = chain.in,
+                                    .out_size = chain.out_size,
+                                    .in_size = chain.in_size};
+    *element = e;
+    return 1;
+}
+
+/* Copies between a list of pieces, from offset on, and a buffer. */
+static size_t copy(const struct iovec *iov, size_t n, size_t offset, void *data, size_t length,
+                   bool to_guest)
+{
+    size_t done = 0;
+
+    for (size_t i = 0; i < n && done < length; i++) {
+        size_t part;
+        char *piece;
+
+        if (offset >= iov[i].iov_len) {
+            offset -= iov[i].iov_len;
+            continue;
+        }
+        piece = (char *)iov[i].iov_base + offset;
+        part = iov[i].iov_len - offset;
+        if (part > length - done)
+            part = length - done;
+        if (to_guest)
+            memcpy(piece, (char *)data + done, part);
+        else
+            memcpy((char *)data + done, piece, part);
+        done += part;
+        offset = 0;
+    }
+    return done;
+}
+
+size_t virtqueue_read(const struct virtqueue_element *element, size_t offset, void *data,
+                      size_t length)
+{
+    if (virtqueue_element_is_stale(element))
+        return 0;
+    return copy(element->out, element->n_out, offset, data, length, false);
+}
+
+size_t virtqueue_write(struct virtqueue_element *element, size_t offset, const void *data,
+                       size_t length)
+{
+    if (virtqueue_element_is_stale(element))
+        return 0;
+    return copy(element->in, element->n_in, offset, (void *)data, length, true);
+}
+
+bool virtqueue_element_is_stale(const struct virtqueue_element *element)
+{
+    return element->generation != element->queue->generation;
+}
+
+void virtqueue_element_free(struct virtqueue_element *element)
+{
+    if (!element)
+        return;
+    free(element->out);
+    free(element->in);
+    free(element);
+}
+
+void virtqueue_push(struct virtqueue_element *element, size_t written)
+{
+    if (!virtqueue_element_is_stale(element))
+        put_used(element->queue, element->head,
+                 (uint32_t)(written > element->in_size ? element->in_size : written));
+    virtqueue_element_free(element);
+}
+
+/* 2.7.7 and 2.7.8: whether the driver wants an interrupt for what was used since the last time. */
+static bool wants_interrupt(struct virtqueue *queue)
+{
+    uint16_t old = queue->signalled_used, now = queue->next_used;
+    bool valid = queue->signalled_valid;
+    uint16_t event;
+
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!queue->setup.event_idx)
+        return !(load16(&queue->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
+    queue->signalled_used = now;
+    queue->signalled_valid = true;
+    event = load16(&queue->avail->ring[queue->setup.size]);
+    return !valid || vring_need_event(event, now, old);
+}
+
+void virtqueue_notify(struct virtqueue *queue)
+{
+    const uint64_t one = 1;
+
+    if (!virtqueue_is_running(queue) || queue->setup.call < 0 || !wants_interrupt(queue))
+        return;
+    /* a full counter means that an interrupt is pending already */
+    if (write(queue->setup.call, &one, sizeof(one)) < 0)
+        return;
+}
