@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/error.h"
+#include "wire/gpupd.h"
+#include "wire/seqpacket.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/*
+ * libvirt's hook for QEMU domains (libvirt.org/hooks.html): OBJECT OPERATION SUB-OPERATION EXTRA,
+ * the domain XML on standard input. A VM without an adapter costs one scan of that XML. What is
+ * printed on standard error is what virsh shows when the start fails; standard output stays empty,
+ * which leaves the XML as it is.
+ */
+
+#define MARK      "urn:gpup:adapter:1"
+#define MAX_XML   ((size_t)1 << 20)
+#define TIMEOUT_S 4 /* libvirt holds the VM's lock meanwhile */
+
+struct operation {
+    const char *name, *sub;
+    enum gpup_hook_op op;
+    bool decides; /* the VM does not start (or come in) without a yes */
+};
+
+static const struct operation operations[] = {
+    {"prepare", "begin", GPUP_HOOK_PREPARE, true},
+    {"started", "begin", GPUP_HOOK_STARTED, false},
+    {"release", "end", GPUP_HOOK_RELEASE, false},
+    {"reconnect", "begin", GPUP_HOOK_RECONNECT, false},
+    {"migrate", "begin", GPUP_HOOK_MIGRATE, true},
+    {"restore", "begin", GPUP_HOOK_RESTORE, true},
+};
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+#define AUTO_FD __attribute__((cleanup(close_fd))) int
+
+/* The descriptor, now the caller's. */
+static int steal_fd(int *fd)
+{
+    int stolen = *fd;
+
+    *fd = -1;
+    return stolen;
+}
+
+static const struct operation *find_operation(const char *name, const char *sub)
+{
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
+        if (strcmp(operations[i].name, name) == 0 && strcmp(operations[i].sub, sub) == 0)
+            return &operations[i];
+    }
+    return NULL;
+}
+
+/* All of standard input, to its end even where it is too long: libvirt is writing it. */
+static int read_xml(char *xml, size_t *length, struct gpup_error **err)
+{
+    *length = 0;
+    for (;;) {
+        ssize_t n = read(STDIN_FILENO, xml + *length, MAX_XML + 1 - *length);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return gpup_error_set(err, errno, "reading the VM's definition: %s", strerror(errno));
+        if (n == 0)
+            return 0;
+        *length += (size_t)n;
+        if (*length > MAX_XML) {
+            char rest[4096];
+
+            while (read(STDIN_FILENO, rest, sizeof(rest)) > 0)
+                continue;
+            return gpup_error_set(err, EINVAL, "the VM's definition is larger than 1 MiB");
+        }
+    }
+}
+
+static int xml_memfd(const char *xml, size_t length, struct gpup_error **err)
+{
+    AUTO_FD fd = memfd_create("gpup-domain", MFD_CLOEXEC);
+
+    if (fd < 0 || write(fd, xml, length) != (ssize_t)length || lseek(fd, 0, SEEK_SET) < 0)
+        return gpup_error_set(err, errno, "passing the VM's definition on: %s", strerror(errno));
+    return steal_fd(&fd);
+}
+
+static int connect_to_gpupd(const char *path, struct gpup_error **err)
+{
+    const struct timeval timeout = {.tv_sec = TIMEOUT_S};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    AUTO_FD sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    size_t length = strlen(path);
+
+    if (length >= sizeof(address.sun_path))
+        return gpup_error_set(err, EINVAL, "%s is too long for a socket", path);
+    memcpy(address.sun_path, path, length + 1);
+    if (sock < 0 || setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+        return gpup_error_set(err, errno, "making a socket: %s", strerror(errno));
+    if (connect(sock, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        if (errno == ENOENT || errno == ECONNREFUSED)
+            return gpup_error_set(err, errno, "gpupd is not running: systemctl start gpupd");
+        return gpup_error_set(err, errno, "connecting to gpupd (%s): %s", path, strerror(errno));
+    }
+    return steal_fd(&sock);
+}
+
+static int receive_answer(int sock, struct gpup_error **err)
+{
+    struct gpup_msg_answer answer;
+    ssize_t n = gpup_seqpacket_receive(sock, &answer, sizeof(answer), NULL, 0, NULL, 0);
+
+    if (n == -EAGAIN)
+        return gpup_error_set(
+            err, ETIMEDOUT, "gpupd did not answer within %d s: see journalctl -u gpupd", TIMEOUT_S);
+    if (n == 0)
+        return gpup_error_set(err, EPIPE,
+                              "gpupd ended while it was asked: systemctl restart gpupd");
+    if (n < 0)
+        return gpup_error_set(err, (int)-n, "asking gpupd: %s", strerror((int)-n));
+    if (n != sizeof(answer) || answer.header.type != GPUP_MSG_ANSWER ||
+        answer.header.version != GPUP_GPUPD_VERSION)
+        return gpup_error_set(err, EPROTO,
+                              "gpupd's answer is not understood: after an upgrade, "
+                              "systemctl restart gpupd");
+    if (answer.status == 0)
+        return 0;
+    answer.text[sizeof(answer.text) - 1] = '\0';
+    return gpup_error_set(err, EIO, "%s", answer.text);
+}
+
+static int ask(const char *socket_path, const struct operation *operation, const char *vm,
+               const char *xml, size_t length, struct gpup_error **err)
+{
+    struct gpup_msg_hook message = {
+        .header = {.type = GPUP_MSG_HOOK, .version = GPUP_GPUPD_VERSION}, .op = operation->op};
+    AUTO_FD fd = -1;
+    AUTO_FD sock = -1;
+    int ret;
+
+    if (strlen(vm) >= sizeof(message.vm))
+        return gpup_error_set(err, EINVAL, "the VM's name is longer than 255 bytes");
+    memcpy(message.vm, vm, strlen(vm) + 1);
+    fd = xml_memfd(xml, length, err);
+    if (fd < 0)
+        return fd;
+    sock = connect_to_gpupd(socket_path, err);
+    if (sock < 0)
+        return sock;
+    ret = gpup_seqpacket_send(sock, &message, sizeof(message), &fd, 1, 0);
+    if (ret < 0)
+        return gpup_error_set(err, -ret, "asking gpupd: %s", strerror(-ret));
+    return receive_answer(sock, err);
+}
+
+static int run(const char *socket_path, const struct operation *operation, const char *vm,
+               struct gpup_error **err)
+{
+    static char xml[MAX_XML + 1];
+    size_t length;
+    int ret = read_xml(xml, &length, err);
+
+    if (ret < 0)
+        return ret;
+    if (!memmem(xml, length, MARK, strlen(MARK)))
+        return 0;
+    return ask(socket_path, operation, vm, xml, length, err);
+}
+
+int main(int argc, char **argv)
+{
+    const char *socket_path = GPUP_GPUPD_SOCKET;
+    const struct operation *operation;
+    GPUP_AUTO_ERROR err = NULL;
+
+    if (argc > 2 && strcmp(argv[1], "--socket") == 0) {
+        socket_path = argv[2];
+        argc -= 2;
+        argv += 2;
+    }
+    if (argc < 4) {
+        fprintf(stderr, "usage: gpup-hook [--socket PATH] VM OPERATION SUB-OPERATION [EXTRA]\n"
+                        "libvirt runs this with the VM's definition on standard input.\n");
+        return GPUP_EXIT_USAGE;
+    }
+    operation = find_operation(argv[2], argv[3]);
+    if (!operation || run(socket_path, operation, argv[1], &err) >= 0)
+        return GPUP_EXIT_DONE;
+    fprintf(stderr, "gpup: %s\n", gpup_error_message(err));
+    return operation->decides ? GPUP_EXIT_FAILED : GPUP_EXIT_DONE;
+}
