@@ -64,7 +64,16 @@ static const struct operation *find_operation(const char *name, const char *sub)
     return NULL;
 }
 
-/* All of standard input, to its end even where it is too long: libvirt is writing it. */
+/* libvirt is writing: nothing may be left in the pipe when this ends. */
+static void drain(void)
+{
+    char rest[4096];
+
+    while (read(STDIN_FILENO, rest, sizeof(rest)) > 0)
+        continue;
+}
+
+/* All of standard input, to its end even where it is too long. */
 static int read_xml(char *xml, size_t *length, struct gpup_error **err)
 {
     *length = 0;
@@ -79,10 +88,7 @@ static int read_xml(char *xml, size_t *length, struct gpup_error **err)
             return 0;
         *length += (size_t)n;
         if (*length > MAX_XML) {
-            char rest[4096];
-
-            while (read(STDIN_FILENO, rest, sizeof(rest)) > 0)
-                continue;
+            drain();
             return gpup_error_set(err, EINVAL, "the VM's definition is larger than 1 MiB");
         }
     }
@@ -197,7 +203,11 @@ int main(int argc, char **argv)
         return GPUP_EXIT_USAGE;
     }
     operation = find_operation(argv[2], argv[3]);
-    if (!operation || run(socket_path, operation, argv[1], &err) >= 0)
+    if (!operation) {
+        drain();
+        return GPUP_EXIT_DONE;
+    }
+    if (run(socket_path, operation, argv[1], &err) >= 0)
         return GPUP_EXIT_DONE;
     fprintf(stderr, "gpup: %s\n", gpup_error_message(err));
     return operation->decides ? GPUP_EXIT_FAILED : GPUP_EXIT_DONE;
