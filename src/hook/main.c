@@ -64,13 +64,27 @@ static const struct operation *find_operation(const char *name, const char *sub)
     return NULL;
 }
 
-/* libvirt is writing: nothing may be left in the pipe when this ends. */
-static void drain(void)
+/*
+ * libvirt is writing: nothing may be left in the pipe when this ends. Says whether the mark was in
+ * what came, or in `tail`, the end of what was read before.
+ */
+static bool drain(const char *tail)
 {
-    char rest[4096];
+    char buffer[4096];
+    size_t kept = strlen(tail);
+    bool found = false;
+    ssize_t n;
 
-    while (read(STDIN_FILENO, rest, sizeof(rest)) > 0)
-        continue;
+    memcpy(buffer, tail, kept);
+    while ((n = read(STDIN_FILENO, buffer + kept, sizeof(buffer) - kept)) > 0) {
+        size_t length = kept + (size_t)n;
+
+        found = found || memmem(buffer, length, MARK, strlen(MARK));
+        /* the mark may lie across two reads */
+        kept = length < strlen(MARK) ? length : strlen(MARK) - 1;
+        memmove(buffer, buffer + length - kept, kept);
+    }
+    return found;
 }
 
 /* All of standard input, to its end even where it is too long. */
@@ -88,7 +102,9 @@ static int read_xml(char *xml, size_t *length, struct gpup_error **err)
             return 0;
         *length += (size_t)n;
         if (*length > MAX_XML) {
-            drain();
+            if (!drain(xml + MAX_XML + 1 - strlen(MARK)) &&
+                !memmem(xml, *length, MARK, strlen(MARK)))
+                return 0; /* not ours, however long */
             return gpup_error_set(err, EINVAL, "the VM's definition is larger than 1 MiB");
         }
     }
@@ -98,8 +114,10 @@ static int xml_memfd(const char *xml, size_t length, struct gpup_error **err)
 {
     AUTO_FD fd = memfd_create("gpup-domain", MFD_CLOEXEC);
 
-    if (fd < 0 || write(fd, xml, length) != (ssize_t)length || lseek(fd, 0, SEEK_SET) < 0)
+    if (fd < 0)
         return gpup_error_set(err, errno, "passing the VM's definition on: %s", strerror(errno));
+    if (write(fd, xml, length) != (ssize_t)length || lseek(fd, 0, SEEK_SET) < 0)
+        return gpup_error_set(err, EIO, "passing the VM's definition on: it could not be copied");
     return steal_fd(&fd);
 }
 
@@ -175,7 +193,7 @@ static int ask(const char *socket_path, const struct operation *operation, const
 static int run(const char *socket_path, const struct operation *operation, const char *vm,
                struct gpup_error **err)
 {
-    static char xml[MAX_XML + 1];
+    static char xml[MAX_XML + 2]; /* one to see that it is too long, one to terminate it */
     size_t length;
     int ret = read_xml(xml, &length, err);
 
@@ -204,7 +222,7 @@ int main(int argc, char **argv)
     }
     operation = find_operation(argv[2], argv[3]);
     if (!operation) {
-        drain();
+        drain("");
         return GPUP_EXIT_DONE;
     }
     if (run(socket_path, operation, argv[1], &err) >= 0)

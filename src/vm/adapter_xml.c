@@ -109,13 +109,16 @@ static int read_adapter(const xmlNode *node, struct gpup_adapter **out, struct g
     if (!adapter)
         return gpup_error_set(err, ENOMEM, "out of memory");
     g_strlcpy(adapter->id, id, sizeof(adapter->id));
-    if (gpup_kind_from_name(kind, &adapter->kind) < 0)
+    if (ret == 0 && gpup_kind_from_name(kind, &adapter->kind) < 0)
         ret = gpup_error_set(err, EINVAL,
                              "the adapter's kind '%s' is not known: it is virtio or "
                              "sriov",
                              kind ? kind : "");
-    if (gpu && *gpu)
+    if (gpu && *gpu) {
         adapter->gpu = strdup(gpu);
+        if (!adapter->gpu)
+            ret = gpup_error_set(err, ENOMEM, "out of memory");
+    }
     for (int r = 0; ret == 0 && r < GPUP_RESOURCES; r++)
         ret = read_request(node, (enum gpup_resource)r, &adapter->request[r], err);
     if (ret == 0)

@@ -165,13 +165,21 @@ static void other_operations(struct fixture *f, gconstpointer data)
     g_assert_cmpint(run(f, "prepare", "end", WITH, NULL), ==, 0);
 }
 
+/* The mark at the very end, across the boundary of what is kept, and not at all. */
 static void too_large(struct fixture *f, gconstpointer data)
 {
-    g_autofree char *large = g_strnfill((3 << 20), 'x');
-    g_autofree char *errors = NULL;
+    g_autofree char *large = g_strnfill(3 << 20, 'x');
+    const size_t places[] = {0, (1 << 20) - 5, (3 << 20) - 18};
 
-    g_assert_cmpint(run(f, "prepare", "begin", large, &errors), ==, 1);
-    g_assert_nonnull(strstr(errors, "1 MiB"));
+    g_assert_cmpint(run(f, "prepare", "begin", large, NULL), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        g_autofree char *marked = g_strdup(large);
+        g_autofree char *errors = NULL;
+
+        memcpy(marked + places[i], "urn:gpup:adapter:1", 18);
+        g_assert_cmpint(run(f, "prepare", "begin", marked, &errors), ==, 1);
+        g_assert_nonnull(strstr(errors, "1 MiB"));
+    }
 }
 
 int main(int argc, char **argv)
