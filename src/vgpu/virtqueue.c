@@ -93,6 +93,7 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_setup *setup
         return ret;
     queue->next_avail = setup->base;
     queue->next_used = load16(&queue->used->idx);
+    queue->signalled_used = queue->next_used;
     queue->signalled_valid = false;
     queue->broken = false;
     queue->running = true;
@@ -375,11 +376,13 @@ static bool wants_interrupt(struct virtqueue *queue)
     bool valid = queue->signalled_valid;
     uint16_t event;
 
+    if (old == now)
+        return false; /* nothing was used */
     atomic_thread_fence(memory_order_seq_cst);
-    if (!queue->setup.event_idx)
-        return !(load16(&queue->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
     queue->signalled_used = now;
     queue->signalled_valid = true;
+    if (!queue->setup.event_idx)
+        return !(load16(&queue->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
     event = load16(&queue->avail->ring[queue->setup.size]);
     return !valid || vring_need_event(event, now, old);
 }
