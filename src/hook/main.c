@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 /*
@@ -121,9 +123,31 @@ static int xml_memfd(const char *xml, size_t length, struct gpup_error **err)
     return steal_fd(&fd);
 }
 
-static int connect_to_gpupd(const char *path, struct gpup_error **err)
+static int64_t now_us(void)
 {
-    const struct timeval timeout = {.tv_sec = TIMEOUT_S};
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* What is left until the deadline bounds the next step. */
+static int set_timeout(int sock, int64_t deadline, struct gpup_error **err)
+{
+    int64_t left = deadline - now_us();
+    struct timeval timeout = {.tv_sec = left / 1000000, .tv_usec = left % 1000000};
+
+    if (left <= 0)
+        return gpup_error_set(
+            err, ETIMEDOUT, "gpupd did not answer within %d s: see journalctl -u gpupd", TIMEOUT_S);
+    if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+        return gpup_error_set(err, errno, "making a socket: %s", strerror(errno));
+    return 0;
+}
+
+static int connect_to_gpupd(const char *path, int64_t deadline, struct gpup_error **err)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     AUTO_FD sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     size_t length = strlen(path);
@@ -131,9 +155,10 @@ static int connect_to_gpupd(const char *path, struct gpup_error **err)
     if (length >= sizeof(address.sun_path))
         return gpup_error_set(err, EINVAL, "%s is too long for a socket", path);
     memcpy(address.sun_path, path, length + 1);
-    if (sock < 0 || setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
-        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+    if (sock < 0)
         return gpup_error_set(err, errno, "making a socket: %s", strerror(errno));
+    if (set_timeout(sock, deadline, err) < 0)
+        return -ETIMEDOUT;
     if (connect(sock, (const struct sockaddr *)&address, sizeof(address)) < 0) {
         if (errno == ENOENT || errno == ECONNREFUSED)
             return gpup_error_set(err, errno, "gpupd is not running: systemctl start gpupd");
@@ -171,6 +196,7 @@ static int ask(const char *socket_path, const struct operation *operation, const
 {
     struct gpup_msg_hook message = {
         .header = {.type = GPUP_MSG_HOOK, .version = GPUP_GPUPD_VERSION}, .op = operation->op};
+    const int64_t deadline = now_us() + TIMEOUT_S * INT64_C(1000000);
     AUTO_FD fd = -1;
     AUTO_FD sock = -1;
     int ret;
@@ -181,13 +207,17 @@ static int ask(const char *socket_path, const struct operation *operation, const
     fd = xml_memfd(xml, length, err);
     if (fd < 0)
         return fd;
-    sock = connect_to_gpupd(socket_path, err);
+    sock = connect_to_gpupd(socket_path, deadline, err);
     if (sock < 0)
         return sock;
+    ret = set_timeout(sock, deadline, err);
+    if (ret < 0)
+        return ret;
     ret = gpup_seqpacket_send(sock, &message, sizeof(message), &fd, 1, 0);
     if (ret < 0)
         return gpup_error_set(err, -ret, "asking gpupd: %s", strerror(-ret));
-    return receive_answer(sock, err);
+    ret = set_timeout(sock, deadline, err);
+    return ret < 0 ? ret : receive_answer(sock, err);
 }
 
 static int run(const char *socket_path, const struct operation *operation, const char *vm,
