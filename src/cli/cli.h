@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_CLI_CLI_H
+#define GPUP_CLI_CLI_H
+
+#include "core/error.h"
+
+#include <glib.h>
+
+struct cli_args;
+
+/* One word after `gpup`, with what it runs or the words that may follow it. */
+struct cli_command {
+    const char *name;
+    const char *arguments; /* of the usage line: "GPU [N]" */
+    const char *summary;   /* one sentence */
+    int (*run)(struct cli_args *args);
+    const struct cli_command *children; /* up to one without a name; NULL: it runs something */
+};
+
+/* What a command was called with. argv[0] is its path, "gpup gpu partition". */
+struct cli_args {
+    const struct cli_command *command;
+    const char *path;
+    int argc;
+    char **argv;
+};
+
+#define CLI_GO_ON (-1)
+
+/*
+ * Reads options (and --help) and leaves at least `min` and at most `max` arguments in
+ * args->argv[1]... CLI_GO_ON, or the exit code when there is nothing more to do.
+ */
+int cli_parse(struct cli_args *args, const GOptionEntry *entries, int min, int max);
+
+/* The name in `names` that `word` is most likely a mistyping of, or NULL. */
+const char *cli_nearest(const char *word, const char *const *names);
+
+/* Says what is wrong with how the command was called. GPUP_EXIT_USAGE. */
+int cli_usage_error(const struct cli_args *args, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* Says why nothing was done. Its exit code. */
+int cli_error(const struct gpup_error *err);
+/* The same for a D-Bus call. action: the polkit action that it needs, or NULL when it reads. */
+int cli_bus_error(const GError *error, const char *action);
+int cli_not_running(void);
+int cli_fail(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* Something to know that is no failure: "note: ..." on stderr. */
+void cli_note(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+
+/* "" instead of NULL: what an older gpupd does not say. */
+const char *cli_text(const char *text);
+
+int cli_status(struct cli_args *args);
+int cli_gpu_list(struct cli_args *args);
+int cli_gpu_show(struct cli_args *args);
+int cli_gpu_partition(struct cli_args *args);
+int cli_vm_list(struct cli_args *args);
+int cli_vm_show(struct cli_args *args);
+int cli_vm_start(struct cli_args *args);
+int cli_vm_stop(struct cli_args *args);
+int cli_assign(struct cli_args *args);
+int cli_unassign(struct cli_args *args);
+int cli_explain(struct cli_args *args);
+int cli_rescan(struct cli_args *args);
+
+#endif

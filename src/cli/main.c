@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct cli_command gpu_commands[] = {
+    {"list", "", "Lists the GPUs of this host.", cli_gpu_list},
+    {"show", "GPU", "Shows one GPU, its resources and its partitions.", cli_gpu_show},
+    {"partition", "GPU N|--list", "Cuts a GPU into N partitions; 0 removes them.",
+     cli_gpu_partition},
+    {0},
+};
+
+static const struct cli_command vm_commands[] = {
+    {"list", "", "Lists the VMs: what they asked for and what they got.", cli_vm_list},
+    {"show", "VM", "Shows one VM, its adapter and its partition.", cli_vm_show},
+    {"start", "VM", "Starts a VM on a partition.", cli_vm_start},
+    {"stop", "VM", "Asks a VM's guest to shut down and waits for it.", cli_vm_stop},
+    {0},
+};
+
+static const struct cli_command commands[] = {
+    {"status", "", "Shows the GPUs and what is wrong; the same as no command.", cli_status},
+    {"gpu", NULL, "GPUs: list, show, partition.", NULL, gpu_commands},
+    {"assign", "VM", "Gives a VM a partition at each start, or changes what it asks for.",
+     cli_assign},
+    {"unassign", "VM", "Takes the partition from a VM again.", cli_unassign},
+    {"vm", NULL, "VMs: list, show, start, stop.", NULL, vm_commands},
+    {"explain", "VM", "Says where a VM would go, and why not elsewhere.", cli_explain},
+    {"rescan", "", "Looks for GPUs again.", cli_rescan},
+    {0},
+};
+
+static int help(const char *path, const struct cli_command *children)
+{
+    printf("Usage:\n  %s COMMAND [OPTION...]\n\nCommands:\n", path);
+    for (const struct cli_command *c = children; c->name; c++)
+        printf("  %-10s %s\n", c->name, c->summary);
+    if (children == commands)
+        printf("\nWithout a command: status. --version says which gpup this is.\n");
+    printf("\n%s COMMAND --help says more about one; see also gpup(1).\n", path);
+    return GPUP_EXIT_DONE;
+}
+
+static int unknown(const char *path, const struct cli_command *children, const char *word)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    const char *nearest;
+
+    for (const struct cli_command *c = children; c->name; c++)
+        g_ptr_array_add(names, (gpointer)c->name);
+    g_ptr_array_add(names, NULL);
+    nearest = cli_nearest(word, (const char *const *)names->pdata);
+    if (nearest)
+        fprintf(stderr, "gpup: unknown command '%s': did you mean '%s %s'?\n", word, path, nearest);
+    else
+        fprintf(stderr, "gpup: unknown command '%s'; see %s --help\n", word, path);
+    return GPUP_EXIT_USAGE;
+}
+
+static int run(const struct cli_command *command, const char *path, int argc, char **argv)
+{
+    struct cli_args args = {command, path, argc, argv};
+
+    argv[0] = (char *)path;
+    return command->run(&args);
+}
+
+/* argv[0] is the word that led here, argv[1] the next one. */
+static int dispatch(const char *path, const struct cli_command *children, int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : NULL;
+
+    if (word && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0))
+        return help(path, children);
+    if (!word) {
+        fprintf(stderr, "gpup: what about it? See %s --help\n", path);
+        return GPUP_EXIT_USAGE;
+    }
+    for (const struct cli_command *c = children; c->name; c++) {
+        g_autofree char *longer = NULL;
+
+        if (strcmp(c->name, word) != 0)
+            continue;
+        longer = g_strdup_printf("%s %s", path, word);
+        if (c->children)
+            return dispatch(longer, c->children, argc - 1, argv + 1);
+        return run(c, longer, argc - 1, argv + 1);
+    }
+    return unknown(path, children, word);
+}
+
+static int top(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (!g_utf8_validate(argv[i], -1, NULL)) {
+            fprintf(stderr, "gpup: argument %d is not UTF-8 text\n", i);
+            return GPUP_EXIT_USAGE;
+        }
+    }
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+        printf("gpup %s\n", GPUP_VERSION);
+        return GPUP_EXIT_DONE;
+    }
+    if (argc == 1 || (argv[1][0] == '-' && strcmp(argv[1], "--help") && strcmp(argv[1], "-h")))
+        return run(&commands[0], "gpup", argc, argv);
+    return dispatch("gpup", commands, argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    int code;
+
+    setlocale(LC_CTYPE, ""); /* the width of characters in tables; numbers stay as they are */
+    code = top(argc, argv);
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    if (errno != EPIPE) /* a reader such as head(1) that has seen enough */
+        fprintf(stderr, "gpup: cannot write the output: %s\n", strerror(errno));
+    return code == GPUP_EXIT_DONE ? GPUP_EXIT_FAILED : code;
+}

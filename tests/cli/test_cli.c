@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Runs the real gpup against a stand-in for gpupd on a private bus. argv[1]: the gpup to test. */
+
+#include "standin.h"
+
+#include <fcntl.h>
+#include <json-glib/json-glib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const char *gpup;
+
+struct result {
+    int code;
+    char *out, *err;
+};
+
+static void result_clear(struct result *r)
+{
+    g_free(r->out);
+    g_free(r->err);
+}
+
+typedef struct result cli_result; /* for g_auto */
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(cli_result, result_clear)
+
+struct run {
+    gboolean done;
+    struct result *result;
+};
+
+static void on_ended(GObject *object, GAsyncResult *async, gpointer data)
+{
+    struct run *run = data;
+    g_autoptr(GError) error = NULL;
+
+    g_subprocess_communicate_utf8_finish(G_SUBPROCESS(object), async, &run->result->out,
+                                         &run->result->err, &error);
+    g_assert_no_error(error);
+    g_assert_true(g_subprocess_get_if_exited(G_SUBPROCESS(object)));
+    run->result->code = g_subprocess_get_exit_status(G_SUBPROCESS(object));
+    run->done = TRUE;
+}
+
+/* The arguments as a shell would split them. terminal: stdout is this one, else a pipe. */
+static struct result run_on(const char *address, const char *arguments, int terminal)
+{
+    g_autoptr(GSubprocessLauncher) launcher = NULL;
+    g_autoptr(GSubprocess) process = NULL;
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) argv = NULL;
+    g_autofree char *line = g_strdup_printf("gpup %s", arguments);
+    struct result result = {0};
+    struct run run = {.result = &result};
+
+    g_assert_true(g_shell_parse_argv(line, NULL, &argv, &error));
+    g_free(argv[0]);
+    argv[0] = g_strdup(gpup);
+    launcher = g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_STDERR_PIPE |
+                                         (terminal < 0 ? G_SUBPROCESS_FLAGS_STDOUT_PIPE : 0));
+    g_subprocess_launcher_setenv(launcher, "DBUS_SYSTEM_BUS_ADDRESS", address, TRUE);
+    g_subprocess_launcher_setenv(launcher, "TERM", "xterm", TRUE);
+    if (terminal >= 0)
+        g_subprocess_launcher_take_stdout_fd(launcher, terminal);
+    process = g_subprocess_launcher_spawnv(launcher, (const char *const *)argv, &error);
+    g_assert_no_error(error);
+    g_subprocess_launcher_close(launcher);
+    g_subprocess_communicate_utf8_async(process, NULL, NULL, on_ended, &run);
+    while (!run.done)
+        g_main_context_iteration(NULL, TRUE);
+    return result;
+}
+
+static struct result run(struct standin *s, const char *arguments)
+{
+    g_string_truncate(s->asked, 0);
+    return run_on(g_test_dbus_get_bus_address(s->bus), arguments, -1);
+}
+
+/* Runs, expects success with nothing on stderr, and returns what it printed. */
+static char *output(struct standin *s, const char *arguments)
+{
+    g_auto(cli_result) r = run(s, arguments);
+
+    g_assert_cmpstr(r.err, ==, "");
+    g_assert_cmpint(r.code, ==, 0);
+    return g_steal_pointer(&r.out);
+}
+
+static JsonNode *json(struct standin *s, const char *arguments)
+{
+    g_autofree char *text = output(s, arguments);
+    g_autoptr(GError) error = NULL;
+    JsonNode *node = json_from_string(text, &error);
+
+    g_assert_no_error(error);
+    return node;
+}
+
+/* The value at a JSONPath, printed as JSON in one line: "[...]" of all matches. */
+static char *at(JsonNode *node, const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) matches = json_path_query(path, node, &error);
+
+    g_assert_no_error(error);
+    return json_to_string(matches, FALSE);
+}
+
+#define assert_at(node, path, expected)                                                            \
+    do {                                                                                           \
+        g_autofree char *found_ = at(node, path);                                                  \
+        g_assert_cmpstr(found_, ==, expected);                                                     \
+    } while (0)
+
+/* Runs, expects this exit code, nothing on stdout, and exactly this on stderr. */
+static void assert_fails(struct standin *s, const char *arguments, int code, const char *err)
+{
+    g_auto(cli_result) r = run(s, arguments);
+
+    g_assert_cmpstr(r.err, ==, err);
+    g_assert_cmpstr(r.out, ==, "");
+    g_assert_cmpint(r.code, ==, code);
+}
+
+/* Runs, expects success, and that gpupd was asked exactly this. */
+static void assert_asks(struct standin *s, const char *arguments, const char *asked)
+{
+    g_autofree char *out = output(s, arguments);
+
+    g_assert_true(g_str_has_prefix(out, "first line\nsecond line\n"));
+    g_assert_cmpstr(s->asked->str, ==, asked);
+}
+
+static void set_up(struct standin *s, gconstpointer data)
+{
+    standin_up(s);
+}
+
+static void tear_down(struct standin *s, gconstpointer data)
+{
+    standin_down(s);
+}
+
+static const char status_table[] = "GPU       NAME        MODE          FREE  EACH     ISOLATION\n"
+                                   "03:00.0   B50         unused        -     -        hardware\n"
+                                   "41:00.0   A16 1 of 4  4 partitions  1/4   4 GiB    hardware\n"
+                                   "42:00.0   A16 2 of 4  unusable      -     -        hardware\n"
+                                   "software  llvmpipe    4 partitions  3/4   512 MiB  process\n";
+
+static const char gpu_notes[] = "note: 42:00.0: ordinary NVIDIA driver loaded\n"
+                                "note: software: no cgroup v2: GPU time is not limited\n";
+
+static void test_status(struct standin *s, gconstpointer data)
+{
+    g_autofree char *notes =
+        g_strconcat(gpu_notes, "note: no polkit: only root may change anything\n", NULL);
+    g_auto(cli_result) r = run(s, "");
+    g_auto(cli_result) same = run(s, "status");
+
+    g_assert_cmpstr(r.out, ==, status_table);
+    g_assert_cmpstr(r.err, ==, notes);
+    g_assert_cmpint(r.code, ==, 0);
+    g_assert_cmpstr(same.out, ==, status_table);
+}
+
+static void test_status_json(struct standin *s, gconstpointer data)
+{
+    g_autoptr(JsonNode) node = json(s, "--json");
+
+    assert_at(node, "$.version", "[1]");
+    assert_at(node, "$.gpupd", "[\"9.8.7\"]");
+    assert_at(node, "$.policy", "[\"spread\"]");
+    assert_at(node, "$.libvirt_connected", "[true]");
+    assert_at(node, "$.libvirt_error", "[null]");
+    assert_at(node, "$.degraded", "[[\"no polkit: only root may change anything\"]]");
+    assert_at(node, "$.gpus[*].id",
+              "[\"0000:03:00.0\",\"0000:41:00.0\",\"0000:42:00.0\",\"software\"]");
+    assert_at(node, "$.gpus[3].resources.vram",
+              "[{\"enforcement\":\"hard\",\"total\":2147483648,\"available\":1610612736,"
+              "\"each\":536870912}]");
+    assert_at(node, "$.gpus[0].valid_counts", "[[2,4]]");
+    assert_at(node, "$.gpus[2].reason", "[\"ordinary NVIDIA driver loaded\"]");
+    assert_at(node, "$.gpus[3].free_count", "[3]");
+}
+
+static void test_no_libvirt(struct standin *s, gconstpointer data)
+{
+    static const char text[] = "note: libvirt cannot be reached, so no VM is known: no such file\n";
+    g_auto(cli_result) r = {0};
+
+    g_object_set(s->manager, "libvirt-connected", FALSE, "libvirt-error", "no such file", NULL);
+    r = run(s, "status");
+    g_assert_true(g_str_has_suffix(r.err, text));
+    g_assert_cmpint(r.code, ==, 0);
+}
+
+static void test_empty_host(struct standin *s, gconstpointer data)
+{
+    g_auto(cli_result) r = {0};
+
+    standin_empty(s);
+    r = run(s, "gpu list");
+    g_assert_cmpstr(r.out, ==, "GPU  NAME  MODE  FREE  EACH  ISOLATION\n");
+    g_assert_cmpstr(r.err, ==, "note: there is no GPU; after adding one: gpup rescan\n");
+    assert_fails(s, "gpu show software", 1, "gpup: no GPU 'software': this host has none\n");
+    assert_fails(s, "vm show desk1", 1,
+                 "gpup: no VM 'desk1': gpup vm list shows the VMs there are\n");
+}
+
+static void test_gpu_list(struct standin *s, gconstpointer data)
+{
+    g_auto(cli_result) r = run(s, "gpu list");
+    g_autoptr(JsonNode) node = json(s, "gpu list --json");
+
+    g_assert_cmpstr(r.out, ==, status_table);
+    g_assert_cmpstr(r.err, ==, gpu_notes);
+    assert_at(node, "$.version", "[1]");
+    assert_at(node, "$.gpus[*].name", "[\"B50\",\"A16 1 of 4\",\"A16 2 of 4\",\"llvmpipe\"]");
+}
+
+static void test_gpu_show(struct standin *s, gconstpointer data)
+{
+    g_auto(cli_result) r = run(s, "gpu show LLVM");
+    g_autoptr(JsonNode) node = json(s, "gpu show software --json");
+
+    g_assert_cmpstr(r.out, ==,
+                    "software  llvmpipe  4 partitions  process isolation\n"
+                    "id         software\n"
+                    "key        key-software\n"
+                    "vendor     ACME\n"
+                    "driver     acme\n"
+                    "kind       virtio\n"
+                    "counts     2 4\n"
+                    "\n"
+                    "RESOURCE  TOTAL  AVAILABLE  EACH     LIMIT\n"
+                    "vram      2 GiB  1.5 GiB    512 MiB  hard limit\n"
+                    "compute   100 %  50 %       25 %     time share\n"
+                    "encode    100 %  shared     shared   shared, unlimited\n"
+                    "decode    100 %  shared     shared   shared, unlimited\n"
+                    "\n"
+                    "PARTITION   STATE  VM     GRANTED                USED\n"
+                    "software/0  free   -      -                      -\n"
+                    "software/1  used   desk1  512 MiB, compute 25 %  100 MiB\n"
+                    "software/2  free   -      -                      -\n"
+                    "software/3  free   -      -                      -\n");
+    g_assert_cmpint(r.code, ==, 0);
+    assert_at(node, "$.gpu.key", "[\"key-software\"]");
+    assert_at(node, "$.gpu.partitions[*].state", "[\"free\",\"used\",\"free\",\"free\"]");
+    assert_at(node, "$.gpu.partitions[1].grant.compute",
+              "[{\"min\":250000,\"weight\":250000,\"cap\":1000000}]");
+    assert_at(node, "$.gpu.partitions[1].usage",
+              "[{\"vram_used\":104857600,\"refused\":3,\"renderer_deaths\":0,"
+              "\"renderer_pid\":77}]");
+    assert_at(node, "$.gpu.partitions[0].usage", "[null]");
+}
+
+static void test_gpu_words(struct standin *s, gconstpointer data)
+{
+    assert_fails(s, "gpu show A16", 2,
+                 "gpup: 'A16' could be any of: 41:00.0 (A16 1 of 4), 42:00.0 (A16 2 of 4)\n");
+    assert_fails(s, "gpu partition nope 4", 1,
+                 "gpup: no GPU 'nope': there are 03:00.0 (B50), 41:00.0 (A16 1 of 4), "
+                 "42:00.0 (A16 2 of 4), software (llvmpipe)\n");
+    g_assert_cmpstr(s->asked->str, ==, "");
+}
+
+static void test_partition_list(struct standin *s, gconstpointer data)
+{
+    g_autofree char *table = output(s, "gpu partition b50 --list");
+    g_autoptr(JsonNode) node = json(s, "gpu partition --json --list 03:00.0");
+
+    g_assert_cmpstr(table, ==,
+                    "COUNT  MEMORY    COMPUTE  ENCODE/DECODE\n"
+                    "2      6.88 GiB  50 %     shared\n"
+                    "4      3.44 GiB  25 %     shared\n");
+    assert_at(node, "$.gpu", "[\"0000:03:00.0\"]");
+    assert_at(node, "$.counts[*].count", "[2,4]");
+    assert_at(node, "$.counts[0].vram", "[7392460800]");
+}
+
+static void test_partition(struct standin *s, gconstpointer data)
+{
+    g_autofree char *out = NULL;
+
+    assert_asks(s, "gpu partition b50 4", "0000:03:00.0 SetPartitionCount(4, {})\n");
+    assert_asks(s, "gpu partition software 0 --power-off-vms",
+                "software SetPartitionCount(0, {'power-off-vms': <true>})\n");
+    out = output(s, "gpu partition b50 2 --dry-run");
+    g_assert_cmpstr(out, ==, "first line\nsecond line\nDry run: nothing was changed.\n");
+    g_assert_cmpstr(s->asked->str, ==, "0000:03:00.0 SetPartitionCount(2, {'dry-run': <true>})\n");
+}
+
+static void test_assign(struct standin *s, gconstpointer data)
+{
+    assert_asks(s, "assign desk1", "Assign('desk1', {}, {})\n");
+    assert_asks(s, "assign desk1 --vram 256M:512M:1G --compute 25% --encode ::50% --decode 5%",
+                "Assign('desk1', {'vram': <'256M:512M:1G'>, 'compute': <'25%'>,"
+                " 'encode': <'::50%'>, 'decode': <'5%'>}, {})\n");
+    assert_asks(s, "assign --gpu b50 --kind sriov --force --dry-run 'my vm'",
+                "Assign('my vm', {'kind': <'sriov'>, 'gpu': <'0000:03:00.0'>},"
+                " {'dry-run': <true>, 'force': <true>})\n");
+    assert_asks(s, "assign desk1 --gpu ''", "Assign('desk1', {'gpu': <''>}, {})\n");
+    assert_asks(s, "unassign desk1", "Unassign('desk1', {})\n");
+    assert_asks(s, "unassign --dry-run -- -odd", "Unassign('-odd', {'dry-run': <true>})\n");
+}
+
+static void test_vm_power(struct standin *s, gconstpointer data)
+{
+    assert_asks(s, "vm start desk2", "StartVM('desk2', {})\n");
+    assert_asks(s, "vm start -- desk2", "StartVM('desk2', {})\n");
+    assert_asks(s, "vm start desk2 --dry-run", "StartVM('desk2', {'dry-run': <true>})\n");
+    assert_asks(s, "vm stop desk1", "StopVM('desk1', {})\n");
+    assert_asks(s, "vm stop desk1 --timeout 5", "StopVM('desk1', {'timeout': <uint32 5>})\n");
+    assert_asks(s, "vm stop desk1 --power-off --dry-run",
+                "StopVM('desk1', {'dry-run': <true>, 'power-off': <true>})\n");
+}
+
+static void test_vm_list(struct standin *s, gconstpointer data)
+{
+    g_auto(cli_result) r = run(s, "vm list");
+    g_autoptr(JsonNode) node = json(s, "vm list --json");
+
+    g_assert_cmpstr(
+        r.out, ==,
+        "VM      STATE     ASKED                                     GRANTED                "
+        "PARTITION\n"
+        "broken  shut off  -                                         -                      -\n"
+        "desk1   running   256 MiB:512 MiB:1 GiB, compute 25 %::     512 MiB, compute 25 %  "
+        "software/1\n"
+        "desk2   shut off  default                                   -                      -\n"
+        "plain   running   -                                         -                      -\n");
+    g_assert_cmpstr(r.err, ==,
+                    "note: broken: its adapter cannot be read\n"
+                    "note: no polkit: only root may change anything\n");
+    assert_at(node, "$.vms[*].name", "[\"broken\",\"desk1\",\"desk2\",\"plain\"]");
+    assert_at(node, "$.vms[1].adapter.vram",
+              "[{\"min\":268435456,\"optimal\":536870912,\"max\":1073741824}]");
+    assert_at(node, "$.vms[1].adapter.compute", "[{\"min\":250000,\"optimal\":null,\"max\":null}]");
+    assert_at(node, "$.vms[2].adapter.vram", "[{\"min\":null,\"optimal\":null,\"max\":null}]");
+    assert_at(node, "$.vms[2].adapter.gpu", "[\"key-41:00.0\"]");
+    assert_at(node, "$.vms[3].adapter", "[null]");
+    assert_at(node, "$.vms[1].partition", "[\"software/1\"]");
+    assert_at(node, "$.vms[2].partition", "[null]");
+    assert_at(node, "$.vms[0].problem", "[\"its adapter cannot be read\"]");
+}
+
+static void test_vm_show(struct standin *s, gconstpointer data)
+{
+    g_autofree char *desk1 = output(s, "vm show desk1");
+    g_autofree char *by_uuid = output(s, "vm show 00000000-0000-4000-8000-000000000001");
+    g_autofree char *desk2 = output(s, "vm show desk2");
+    g_autofree char *plain = output(s, "vm show plain");
+    g_autoptr(JsonNode) node = json(s, "vm show desk1 --json");
+
+    g_assert_cmpstr(desk1, ==,
+                    "desk1  running  software/1\n"
+                    "uuid       00000000-0000-4000-8000-000000000001\n"
+                    "adapter    11111111-0000-4000-8000-000000000001\n"
+                    "kind       virtio\n"
+                    "\n"
+                    "RESOURCE  ASKED                  AT LEAST  WEIGHT  AT MOST  IN USE\n"
+                    "vram      256 MiB:512 MiB:1 GiB  512 MiB   -       512 MiB  100 MiB\n"
+                    "compute   25 %::                 25 %      25 %    100 %    -\n"
+                    "encode    default                -         -       -        -\n"
+                    "decode    default                -         -       -        -\n"
+                    "3 requests beyond its memory were refused\n");
+    g_assert_cmpstr(by_uuid, ==, desk1);
+    g_assert_nonnull(strstr(desk2, "desk2  shut off  no partition now\n"));
+    g_assert_nonnull(strstr(desk2, "only on    41:00.0 A16 1 of 4\n"));
+    g_assert_nonnull(strstr(plain, "plain  running  no adapter\n"));
+    assert_at(node, "$.vm.name", "[\"desk1\"]");
+    assert_at(node, "$.vm.usage.vram_used", "[104857600]");
+    assert_fails(s, "vm show dsk1", 1, "gpup: no VM 'dsk1': did you mean 'desk1'?\n");
+}
+
+static void test_explain(struct standin *s, gconstpointer data)
+{
+    g_autofree char *out = output(s, "explain desk2");
+    g_autoptr(JsonNode) node = json(s, "explain --json desk2");
+
+    g_assert_cmpstr(out, ==,
+                    "desk2 would get a partition of llvmpipe\n"
+                    "  03:00.0 B50: not partitioned\n"
+                    "    way out: gpup gpu partition 03:00.0 N\n"
+                    "  software llvmpipe: 2 of 4 free, 512 MiB for desk2 (chosen)\n");
+    assert_at(node, "$.vm", "[\"desk2\"]");
+    assert_at(node, "$.verdicts[*].chosen", "[false,true]");
+    assert_at(node, "$.verdicts[*].way_out", "[\"gpup gpu partition 03:00.0 N\",null]");
+}
+
+static void test_rescan(struct standin *s, gconstpointer data)
+{
+    g_auto(cli_result) r = run(s, "rescan");
+
+    g_assert_cmpstr(s->asked->str, ==, "Rescan()\n");
+    g_assert_cmpstr(r.out, ==, status_table);
+    g_assert_cmpint(r.code, ==, 0);
+}
+
+/* What gpupd refuses, by the name of its error. */
+static void test_refusals(struct standin *s, gconstpointer data)
+{
+    static const struct {
+        const char *error;
+        int code;
+    } cases[] = {
+        {"org.gpup1.Error.Invalid", 2},  {"org.gpup1.Error.Busy", 3},
+        {"org.gpup1.Error.NotFound", 1}, {"org.gpup1.Error.NotSupported", 1},
+        {"org.gpup1.Error.Failed", 1},   {"org.freedesktop.DBus.Error.Failed", 1},
+    };
+    static const char *const commands[] = {
+        "assign desk1",  "unassign desk1", "vm start desk1",           "vm stop desk1",
+        "explain desk1", "rescan",         "gpu partition software 4",
+    };
+
+    s->message = "no partition for desk1\n  software llvmpipe: all 4 used";
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        s->error = cases[i].error;
+        for (gsize c = 0; c < G_N_ELEMENTS(commands); c++)
+            assert_fails(s, commands[c], cases[i].code,
+                         "gpup: no partition for desk1\n  software llvmpipe: all 4 used\n");
+    }
+}
+
+static void test_denied(struct standin *s, gconstpointer data)
+{
+    s->error = "org.freedesktop.DBus.Error.AccessDenied";
+    s->message = "you may not do this";
+    assert_fails(s, "vm start desk1", 1,
+                 "gpup: you may not do this\n"
+                 "Run it as root, or have the polkit action org.gpup1.start allowed\n");
+    s->message = "needs org.gpup1.adapter";
+    assert_fails(s, "unassign desk1", 1,
+                 "gpup: needs org.gpup1.adapter\n"
+                 "Run it as root, or have the polkit action allowed\n");
+    s->message = "Rejected send message, 2 matched rules; type=\"method_call\"";
+    assert_fails(s, "explain desk1", 1, "gpup: not allowed\nRun it as root\n");
+}
+
+static void test_other_version(struct standin *s, gconstpointer data)
+{
+    s->error = "org.freedesktop.DBus.Error.UnknownMethod";
+    s->message = "No such method";
+    assert_fails(s, "vm start desk1", 1,
+                 "gpup: gpupd does not know this: it is of another version than this gpup "
+                 "(" GPUP_VERSION ")\n");
+}
+
+static void test_hang_up(struct standin *s, gconstpointer data)
+{
+    s->hang_up = TRUE;
+    assert_fails(s, "vm start desk1", 1,
+                 "gpup: gpupd ended before it answered, so this may be half done: "
+                 "journalctl -u gpupd says why\n");
+}
+
+/* Nothing of this reaches gpupd. */
+static void test_usage(struct standin *s, gconstpointer data)
+{
+    static const struct {
+        const char *arguments, *err;
+    } cases[] = {
+        {"asign desk1", "gpup: unknown command 'asign': did you mean 'gpup assign'?\n"},
+        {"vm lst", "gpup: unknown command 'lst': did you mean 'gpup vm list'?\n"},
+        {"zzzzz", "gpup: unknown command 'zzzzz'; see gpup --help\n"},
+        {"vm", "gpup: what about it? See gpup vm --help\n"},
+        {"--jsn", "gpup: unknown option --jsn: did you mean --json?\nSee gpup --help\n"},
+        {"assign", "gpup: which? Expected: gpup assign VM\nSee gpup assign --help\n"},
+        {"assign ''", "gpup: an empty argument names nothing\nSee gpup assign --help\n"},
+        {"assign a b", "gpup: unexpected argument 'b'\nSee gpup assign --help\n"},
+        {"assign a --vram 1G:512M:2G",
+         "gpup: vram: the minimum (1 GiB) is more than the optimal (512 MiB)\n"},
+        {"assign a --compute 25", "gpup: compute: '25' is not a share: write 25%\n"},
+        {"assign a --kind sr-iov", "gpup: 'sr-iov' is not a kind of partition: virtio or sriov\n"
+                                   "See gpup assign --help\n"},
+        {"gpu partition software",
+         "gpup: into how many? gpup gpu partition software --list shows what each count gives\n"
+         "See gpup gpu partition --help\n"},
+        {"gpu partition software x",
+         "gpup: 'x' is not a number of partitions\nSee gpup gpu partition --help\n"},
+        {"gpu partition software 4294967296",
+         "gpup: '4294967296' is not a number of partitions\nSee gpup gpu partition --help\n"},
+        {"gpu partition software 4 --json",
+         "gpup: --json goes with --list\nSee gpup gpu partition --help\n"},
+        {"gpu partition software 4 --list",
+         "gpup: --list changes nothing: it goes with a GPU and --json only\n"
+         "See gpup gpu partition --help\n"},
+        {"vm stop desk1 --timeout 0",
+         "gpup: '0' is not a number of seconds\nSee gpup vm stop --help\n"},
+        {"vm stop desk1 --timeout 5 --power-off",
+         "gpup: --power-off does not wait: it does not go with --timeout\n"
+         "See gpup vm stop --help\n"},
+        {"vm start desk1 --json", "gpup: Unknown option --json\nSee gpup vm start --help\n"},
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        assert_fails(s, cases[i].arguments, 2, cases[i].err);
+        g_assert_cmpstr(s->asked->str, ==, "");
+    }
+    assert_fails(s, "assign '\xff'", 2, "gpup: argument 2 is not UTF-8 text\n");
+}
+
+static void test_help(struct standin *s, gconstpointer data)
+{
+    static const char *const commands[] = {
+        "",   "status",  "gpu",     "gpu list", "gpu show", "gpu partition", "assign", "unassign",
+        "vm", "vm list", "vm show", "vm start", "vm stop",  "explain",       "rescan",
+    };
+    g_autofree char *version = output(s, "--version");
+
+    g_assert_cmpstr(version, ==, "gpup " GPUP_VERSION "\n");
+    for (gsize i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_autofree char *arguments = g_strdup_printf("%s --help", commands[i]);
+        g_autofree char *start = g_strdup_printf("Usage:\n  gpup %s", commands[i]);
+        g_autofree char *out = output(s, arguments);
+
+        g_assert_true(g_str_has_prefix(out, start));
+        g_assert_cmpstr(s->asked->str, ==, "");
+    }
+}
+
+static void test_not_running(void)
+{
+    static const char text[] = "gpup: gpupd is not running: systemctl start gpupd\n";
+    static const char *const commands[] = {
+        "",          "--json",       "gpu list",   "gpu partition b50 --list",
+        "vm list",   "assign desk1", "unassign x", "vm start desk1",
+        "vm stop x", "explain x",    "rescan",
+    };
+    struct standin s;
+
+    standin_bus_up(&s);
+    for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
+        assert_fails(&s, commands[i], 1, text);
+    standin_down(&s);
+    for (gsize i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_auto(cli_result) r = run_on("unix:path=/nonexistent/bus", commands[i], -1);
+
+        g_assert_cmpstr(r.err, ==, text);
+        g_assert_cmpint(r.code, ==, 1);
+    }
+}
+
+static char *read_all(int fd)
+{
+    GString *text = g_string_new(NULL);
+    char buf[4096];
+    ssize_t n;
+
+    while ((n = read(fd, buf, sizeof(buf))) > 0) /* EIO once the other side is closed */
+        g_string_append_len(text, buf, n);
+    return g_string_free(text, FALSE);
+}
+
+static void test_terminal(struct standin *s, gconstpointer data)
+{
+    const struct winsize size = {.ws_row = 25, .ws_col = 100};
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int slave;
+    g_auto(cli_result) r = {0};
+    g_autofree char *out = NULL;
+
+    g_assert_cmpint(master, >=, 0);
+    g_assert_cmpint(grantpt(master), ==, 0);
+    g_assert_cmpint(unlockpt(master), ==, 0);
+    slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    g_assert_cmpint(ioctl(slave, TIOCSWINSZ, &size), ==, 0);
+    r = run_on(g_test_dbus_get_bus_address(s->bus), "gpu list", slave);
+    out = read_all(master);
+    close(master);
+    g_assert_cmpint(r.code, ==, 0);
+    g_assert_true(g_str_has_prefix(out, "\033[1mGPU"));
+    g_assert_nonnull(strstr(out, "\n41:00.0   A16 1 of 4  4 partitions  1/4   4 GiB    hardware"));
+}
+
+static void test_full_disk(struct standin *s, gconstpointer data)
+{
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    g_auto(cli_result) r = {0};
+
+    g_assert_cmpint(full, >=, 0);
+    r = run_on(g_test_dbus_get_bus_address(s->bus), "gpu list --json", full);
+    g_assert_cmpint(r.code, ==, 1);
+    g_assert_cmpstr(r.err, ==, "gpup: cannot write the output: No space left on device\n");
+}
+
+static void add(const char *name, void (*test)(struct standin *, gconstpointer))
+{
+    g_test_add(name, struct standin, NULL, set_up, test, tear_down);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_assert_cmpint(argc, ==, 2);
+    gpup = argv[1];
+    add("/cli/status", test_status);
+    add("/cli/status-json", test_status_json);
+    add("/cli/no-libvirt", test_no_libvirt);
+    add("/cli/empty-host", test_empty_host);
+    add("/cli/gpu-list", test_gpu_list);
+    add("/cli/gpu-show", test_gpu_show);
+    add("/cli/gpu-words", test_gpu_words);
+    add("/cli/partition-list", test_partition_list);
+    add("/cli/partition", test_partition);
+    add("/cli/assign", test_assign);
+    add("/cli/vm-power", test_vm_power);
+    add("/cli/vm-list", test_vm_list);
+    add("/cli/vm-show", test_vm_show);
+    add("/cli/explain", test_explain);
+    add("/cli/rescan", test_rescan);
+    add("/cli/refusals", test_refusals);
+    add("/cli/denied", test_denied);
+    add("/cli/other-version", test_other_version);
+    add("/cli/hang-up", test_hang_up);
+    add("/cli/usage", test_usage);
+    add("/cli/help", test_help);
+    add("/cli/terminal", test_terminal);
+    add("/cli/full-disk", test_full_disk);
+    g_test_add_func("/cli/not-running", test_not_running);
+    return g_test_run();
+}
