@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "core/resolve.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +20,8 @@ int cli_bus_connect(struct cli_bus *bus)
     connection = g_bus_get_sync(G_BUS_TYPE_SYSTEM, NULL, &error);
     if (!connection)
         return cli_not_running();
+    /* GIO ignores it; a reader such as head(1) that has seen enough is to end us quietly */
+    signal(SIGPIPE, SIG_DFL);
     /* nothing is started only because somebody looked */
     bus->manager = gpup_manager_proxy_new_sync(connection,
                                                G_DBUS_PROXY_FLAGS_DO_NOT_AUTO_START |

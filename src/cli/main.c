@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/cli.h"
 
-#include <errno.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,7 +117,6 @@ int main(int argc, char **argv)
     code = top(argc, argv);
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    if (errno != EPIPE) /* a reader such as head(1) that has seen enough */
-        fprintf(stderr, "gpup: cannot write the output: %s\n", strerror(errno));
+    fprintf(stderr, "gpup: the output could not be written whole\n");
     return code == GPUP_EXIT_DONE ? GPUP_EXIT_FAILED : code;
 }

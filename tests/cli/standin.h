@@ -9,7 +9,8 @@
  * process. It records what it was asked and answers as told.
  */
 struct standin {
-    GTestDBus *bus;
+    GSubprocess *bus;
+    char *address;
     GDBusConnection *connection;
     GDBusObjectManagerServer *objects;
     GpupManager *manager;

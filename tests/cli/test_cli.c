@@ -77,7 +77,7 @@ static struct result run_on(const char *address, const char *arguments, int term
 static struct result run(struct standin *s, const char *arguments)
 {
     g_string_truncate(s->asked, 0);
-    return run_on(g_test_dbus_get_bus_address(s->bus), arguments, -1);
+    return run_on(s->address, arguments, -1);
 }
 
 /* Runs, expects success with nothing on stderr, and returns what it printed. */
@@ -326,13 +326,11 @@ static void test_vm_list(struct standin *s, gconstpointer data)
 
     g_assert_cmpstr(
         r.out, ==,
-        "VM      STATE     ASKED                                     GRANTED                "
-        "PARTITION\n"
-        "broken  shut off  -                                         -                      -\n"
-        "desk1   running   256 MiB:512 MiB:1 GiB, compute 25 %::     512 MiB, compute 25 %  "
-        "software/1\n"
-        "desk2   shut off  default                                   -                      -\n"
-        "plain   running   -                                         -                      -\n");
+        "VM      STATE     ASKED                                  GRANTED                PARTITION\n"
+        "broken  shut off  -                                      -                      -\n"
+        "desk1   running   256 MiB:512 MiB:1 GiB, compute 25 %::  512 MiB, compute 25 %  software/1\n"
+        "desk2   shut off  default                                -                      -\n"
+        "plain   running   -                                      -                      -\n");
     g_assert_cmpstr(r.err, ==,
                     "note: broken: its adapter cannot be read\n"
                     "note: no polkit: only root may change anything\n");
@@ -569,7 +567,7 @@ static void test_terminal(struct standin *s, gconstpointer data)
     g_assert_cmpint(unlockpt(master), ==, 0);
     slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
     g_assert_cmpint(ioctl(slave, TIOCSWINSZ, &size), ==, 0);
-    r = run_on(g_test_dbus_get_bus_address(s->bus), "gpu list", slave);
+    r = run_on(s->address, "gpu list", slave);
     out = read_all(master);
     close(master);
     g_assert_cmpint(r.code, ==, 0);
@@ -583,9 +581,9 @@ static void test_full_disk(struct standin *s, gconstpointer data)
     g_auto(cli_result) r = {0};
 
     g_assert_cmpint(full, >=, 0);
-    r = run_on(g_test_dbus_get_bus_address(s->bus), "gpu list --json", full);
+    r = run_on(s->address, "gpu list --json", full);
     g_assert_cmpint(r.code, ==, 1);
-    g_assert_cmpstr(r.err, ==, "gpup: cannot write the output: No space left on device\n");
+    g_assert_cmpstr(r.err, ==, "gpup: the output could not be written whole\n");
 }
 
 static void add(const char *name, void (*test)(struct standin *, gconstpointer))
