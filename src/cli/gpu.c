@@ -52,7 +52,8 @@ static void gpu_notes(GpupGPU *gpu)
 
 void cli_gpu_table(const struct cli_bus *bus)
 {
-    static const char *const columns[] = {"GPU", "NAME", "MODE", "FREE", "EACH", "ISOLATION", NULL};
+    static const struct cli_column columns[] = {{"GPU"},  {"NAME", true}, {"MODE"}, {"FREE"},
+                                                {"EACH"}, {"ISOLATION"},  {0}};
     g_autoptr(cli_table) table = cli_table_new(columns);
 
     for (guint i = 0; i < bus->gpus->len; i++)
@@ -184,7 +185,8 @@ static void add_partition(struct cli_table *table, GpupPartition *partition, Gpu
 
 static void show_partitions(const struct cli_bus *bus, GpupGPU *gpu)
 {
-    static const char *const columns[] = {"PARTITION", "STATE", "VM", "GRANTED", "USED", NULL};
+    static const struct cli_column columns[] = {{"PARTITION"},     {"STATE"}, {"VM"},
+                                                {"GRANTED", true}, {"USED"},  {0}};
     g_autoptr(cli_table) table = NULL;
 
     if (gpup_gpu_get_partition_count(gpu) == 0)
@@ -213,7 +215,8 @@ static const char *limit_text(enum gpup_enforcement enforcement)
 
 static void show_resources(GpupGPU *gpu)
 {
-    static const char *const columns[] = {"RESOURCE", "TOTAL", "AVAILABLE", "EACH", "LIMIT", NULL};
+    static const struct cli_column columns[] = {{"RESOURCE"}, {"TOTAL"}, {"AVAILABLE"},
+                                                {"EACH"},     {"LIMIT"}, {0}};
     g_autoptr(cli_table) table = cli_table_new(columns);
     struct cli_resource resource[GPUP_RESOURCES];
 

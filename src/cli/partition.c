@@ -58,7 +58,8 @@ static char *codecs_text(const struct cli_resource *resource, const struct given
 
 static void counts_table(GpupGPU *gpu, GVariant *counts)
 {
-    static const char *const columns[] = {"COUNT", "MEMORY", "COMPUTE", "ENCODE/DECODE", NULL};
+    static const struct cli_column columns[] = {
+        {"COUNT"}, {"MEMORY"}, {"COMPUTE"}, {"ENCODE/DECODE"}, {0}};
     g_autoptr(cli_table) table = cli_table_new(columns);
     struct cli_resource resource[GPUP_RESOURCES];
     struct given given;

@@ -7,17 +7,17 @@
 #include <unistd.h>
 
 struct cli_table {
-    const char *const *columns;
+    const struct cli_column *columns;
     size_t n_columns;
     GPtrArray *rows; /* GStrv of n_columns */
 };
 
-struct cli_table *cli_table_new(const char *const *columns)
+struct cli_table *cli_table_new(const struct cli_column *columns)
 {
     struct cli_table *table = g_new0(struct cli_table, 1);
 
     table->columns = columns;
-    while (columns[table->n_columns])
+    while (columns[table->n_columns].name)
         table->n_columns++;
     table->rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_strfreev);
     return table;
@@ -67,16 +67,18 @@ static void print_row(const struct cli_table *table, const char *const *cells, c
 static void print_plain(const struct cli_table *table)
 {
     g_autofree size_t *widths = g_new0(size_t, table->n_columns);
+    g_autofree const char **header = g_new0(const char *, table->n_columns);
 
     for (size_t i = 0; i < table->n_columns; i++) {
-        widths[i] = width(table->columns[i]);
+        header[i] = table->columns[i].name;
+        widths[i] = width(header[i]);
         for (guint r = 0; r < table->rows->len; r++) {
             const char *const *row = table->rows->pdata[r];
 
             widths[i] = MAX(widths[i], width(row[i]));
         }
     }
-    print_row(table, table->columns, widths);
+    print_row(table, header, widths);
     for (guint r = 0; r < table->rows->len; r++)
         print_row(table, table->rows->pdata[r], widths);
 }
@@ -87,9 +89,8 @@ static int fill(struct libscols_table *tb, const struct cli_table *table)
     int ret = scols_table_set_column_separator(tb, "  ");
 
     for (size_t i = 0; ret == 0 && i < table->n_columns; i++) {
-        /* the first column names the thing: it stays whole */
-        struct libscols_column *column =
-            scols_table_new_column(tb, table->columns[i], 0, i == 0 ? 0 : SCOLS_FL_WRAP);
+        struct libscols_column *column = scols_table_new_column(
+            tb, table->columns[i].name, 0, table->columns[i].wraps ? SCOLS_FL_WRAP : 0);
 
         ret = column ? scols_cell_set_color(scols_column_get_header(column), "bold") : -1;
     }

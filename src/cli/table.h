@@ -3,15 +3,22 @@
 #define GPUP_CLI_TABLE_H
 
 #include <glib.h>
+#include <stdbool.h>
 
 /*
- * Rows of text in aligned columns. On a terminal by libsmartcols, with a bold header and long
- * cells wrapped; anywhere else plain text, two spaces between columns, nothing cut.
+ * Rows of text in aligned columns. On a terminal by libsmartcols, with a bold header and,
+ * where it is narrow, some columns wrapped; anywhere else plain text, two spaces between columns,
+ * nothing cut.
  */
 struct cli_table;
 
-/* columns: NULL-terminated headers, kept. */
-struct cli_table *cli_table_new(const char *const *columns);
+struct cli_column {
+    const char *name;
+    bool wraps; /* its text may take several lines */
+};
+
+/* columns: up to one without a name; kept. */
+struct cli_table *cli_table_new(const struct cli_column *columns);
 /* One cell for each column, copied; an empty one is shown as "-". */
 void cli_table_add(struct cli_table *table, const char *const *cells);
 void cli_table_print(const struct cli_table *table);

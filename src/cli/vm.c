@@ -28,7 +28,8 @@ static void add_row(struct cli_table *table, const struct cli_bus *bus, GpupVM *
 
 static void print_table(const struct cli_bus *bus)
 {
-    static const char *const columns[] = {"VM", "STATE", "ASKED", "GRANTED", "PARTITION", NULL};
+    static const struct cli_column columns[] = {
+        {"VM"}, {"STATE"}, {"ASKED", true}, {"GRANTED", true}, {"PARTITION"}, {0}};
     g_autoptr(cli_table) table = cli_table_new(columns);
 
     for (guint i = 0; i < bus->vms->len; i++)
@@ -108,8 +109,8 @@ static GVariant *usage_of(const struct cli_bus *bus, GpupVM *vm)
 
 static void show_resources(GpupVM *vm, GVariant *usage)
 {
-    static const char *const columns[] = {"RESOURCE", "ASKED",  "AT LEAST", "WEIGHT",
-                                          "AT MOST",  "IN USE", NULL};
+    static const struct cli_column columns[] = {
+        {"RESOURCE"}, {"ASKED", true}, {"AT LEAST"}, {"WEIGHT"}, {"AT MOST"}, {"IN USE"}, {0}};
     g_autoptr(cli_table) table = cli_table_new(columns);
     struct cli_request request;
     struct gpup_grant grant;

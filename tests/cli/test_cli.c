@@ -554,25 +554,36 @@ static char *read_all(int fd)
     return g_string_free(text, FALSE);
 }
 
-static void test_terminal(struct standin *s, gconstpointer data)
+/* What a terminal so many columns wide is sent. */
+static char *on_terminal(struct standin *s, const char *arguments, unsigned short columns)
 {
-    const struct winsize size = {.ws_row = 25, .ws_col = 100};
+    const struct winsize size = {.ws_row = 25, .ws_col = columns};
     int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     int slave;
     g_auto(cli_result) r = {0};
-    g_autofree char *out = NULL;
+    char *out;
 
     g_assert_cmpint(master, >=, 0);
     g_assert_cmpint(grantpt(master), ==, 0);
     g_assert_cmpint(unlockpt(master), ==, 0);
     slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
     g_assert_cmpint(ioctl(slave, TIOCSWINSZ, &size), ==, 0);
-    r = run_on(s->address, "gpu list", slave);
+    r = run_on(s->address, arguments, slave);
     out = read_all(master);
     close(master);
     g_assert_cmpint(r.code, ==, 0);
-    g_assert_true(g_str_has_prefix(out, "\033[1mGPU"));
-    g_assert_nonnull(strstr(out, "\n41:00.0   A16 1 of 4  4 partitions  1/4   4 GiB    hardware"));
+    return out;
+}
+
+static void test_terminal(struct standin *s, gconstpointer data)
+{
+    g_autofree char *wide = on_terminal(s, "gpu list", 100);
+    g_autofree char *narrow = on_terminal(s, "vm list", 70);
+
+    g_assert_true(g_str_has_prefix(wide, "\033[1mGPU"));
+    g_assert_nonnull(strstr(wide, "\n41:00.0   A16 1 of 4  4 partitions  1/4   4 GiB    hardware"));
+    g_assert_nonnull(strstr(narrow, "\ndesk1   running   256 MiB"));
+    g_assert_nonnull(strstr(narrow, "  software/1\r\n "));
 }
 
 static void test_full_disk(struct standin *s, gconstpointer data)
