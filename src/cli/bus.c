@@ -207,6 +207,16 @@ GpupPartition *cli_bus_partition(const struct cli_bus *bus, const char *name)
     return NULL;
 }
 
+GVariant *cli_partition_usage(GpupPartition *partition)
+{
+    GVariant *usage = NULL;
+
+    if (partition && g_strcmp0(gpup_partition_get_state(partition), "used") == 0)
+        gpup_partition_call_get_usage_sync(partition, CLI_READ_FLAGS, CLI_READ_TIMEOUT, &usage,
+                                           NULL, NULL);
+    return usage;
+}
+
 char *cli_partition_short_name(const struct cli_bus *bus, const char *name)
 {
     const char *index;

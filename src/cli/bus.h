@@ -27,6 +27,9 @@ int cli_bus_find_vm(const struct cli_bus *bus, const char *word, GpupVM **vm);
 GpupGPU *cli_bus_gpu(const struct cli_bus *bus, const char *id);
 /* The partition that is written "GPU/index", or NULL. */
 GpupPartition *cli_bus_partition(const struct cli_bus *bus, const char *name);
+/* Live figures of a partition in use; NULL where there are none (or no partition): a VM may end at
+ * any time, so that is no failure. */
+GVariant *cli_partition_usage(GpupPartition *partition);
 gboolean cli_partition_is_of(GpupPartition *partition, GpupGPU *gpu);
 /* "03:00.0/2" for "0000:03:00.0/2"; "" stays "". */
 char *cli_partition_short_name(const struct cli_bus *bus, const char *name);

@@ -133,17 +133,6 @@ int cli_gpu_list(struct cli_args *args)
     return GPUP_EXIT_DONE;
 }
 
-/* Live figures of a partition in use; NULL where there are none: that is no failure of `show`. */
-static GVariant *usage_of(GpupPartition *partition)
-{
-    GVariant *usage = NULL;
-
-    if (strcmp(cli_text(gpup_partition_get_state(partition)), "used") == 0)
-        gpup_partition_call_get_usage_sync(partition, CLI_READ_FLAGS, CLI_READ_TIMEOUT, &usage,
-                                           NULL, NULL);
-    return usage;
-}
-
 static void partitions_json(JsonBuilder *json, const struct cli_bus *bus, GpupGPU *gpu)
 {
     cli_json_array(json, "partitions");
@@ -153,7 +142,7 @@ static void partitions_json(JsonBuilder *json, const struct cli_bus *bus, GpupGP
 
         if (!cli_partition_is_of(partition, gpu))
             continue;
-        usage = usage_of(partition);
+        usage = cli_partition_usage(partition);
         json_builder_begin_object(json);
         cli_json_number(json, "index", gpup_partition_get_index(partition));
         cli_json_string(json, "state", gpup_partition_get_state(partition));
@@ -167,7 +156,7 @@ static void partitions_json(JsonBuilder *json, const struct cli_bus *bus, GpupGP
 
 static void add_partition(struct cli_table *table, GpupPartition *partition, GpupGPU *gpu)
 {
-    g_autoptr(GVariant) usage = usage_of(partition);
+    g_autoptr(GVariant) usage = cli_partition_usage(partition);
     g_autofree char *name = g_strdup_printf("%s/%u", cli_text(gpup_gpu_get_short_id(gpu)),
                                             gpup_partition_get_index(partition));
     g_autofree char *granted = NULL;

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <locale.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,12 +69,17 @@ static int run(const struct cli_command *command, const char *path, int argc, ch
     return command->run(&args);
 }
 
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 /* argv[0] is the word that led here, argv[1] the next one. */
 static int dispatch(const char *path, const struct cli_command *children, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
 
-    if (word && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0))
+    if (word && is_help(word))
         return help(path, children);
     if (!word) {
         fprintf(stderr, "gpup: what about it? See %s --help\n", path);
@@ -104,7 +110,7 @@ static int top(int argc, char **argv)
         printf("gpup %s\n", GPUP_VERSION);
         return GPUP_EXIT_DONE;
     }
-    if (argc == 1 || (argv[1][0] == '-' && strcmp(argv[1], "--help") && strcmp(argv[1], "-h")))
+    if (argc == 1 || (argv[1][0] == '-' && !is_help(argv[1])))
         return run(&commands[0], "gpup", argc, argv);
     return dispatch("gpup", commands, argc, argv);
 }

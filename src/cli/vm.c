@@ -95,16 +95,9 @@ int cli_vm_list(struct cli_args *args)
     return GPUP_EXIT_DONE;
 }
 
-/* Live figures of its partition, or NULL: a VM that ends meanwhile is no failure of `show`. */
 static GVariant *usage_of(const struct cli_bus *bus, GpupVM *vm)
 {
-    GpupPartition *partition = cli_bus_partition(bus, cli_text(gpup_vm_get_partition(vm)));
-    GVariant *usage = NULL;
-
-    if (partition)
-        gpup_partition_call_get_usage_sync(partition, CLI_READ_FLAGS, CLI_READ_TIMEOUT, &usage,
-                                           NULL, NULL);
-    return usage;
+    return cli_partition_usage(cli_bus_partition(bus, cli_text(gpup_vm_get_partition(vm))));
 }
 
 static void show_resources(GpupVM *vm, GVariant *usage)
