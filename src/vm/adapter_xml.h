@@ -3,16 +3,13 @@
 #define GPUP_VM_ADAPTER_XML_H
 
 #include "core/model.h"
+#include "wire/gpupd.h" /* GPUP_VM_DIR */
 
 #include <stddef.h>
 
 struct gpup_error;
 
 #define GPUP_ADAPTER_NS "urn:gpup:adapter:1"
-/* One file per adapter of a VM that is starting or running; libvirt passes the path on to
- * gpup-vhost-user-gpu as its render node, which tells it whose it is. */
-#define GPUP_VM_DIR "/run/gpup/vm"
-
 /* What a libvirt domain XML says of itself, as far as gpup needs it. */
 struct gpup_domain_info {
     char *name;

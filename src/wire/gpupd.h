@@ -12,7 +12,10 @@
  * descriptors travel as SCM_RIGHTS where a comment says so.
  */
 
-#define GPUP_GPUPD_SOCKET  "/run/gpup/gpupd.sock"
+#define GPUP_GPUPD_SOCKET "/run/gpup/gpupd.sock"
+/* One file per adapter of a VM that is starting or running; libvirt passes the path on to gpup-vgpu
+ * as its render node, which tells it whose it is. */
+#define GPUP_VM_DIR        "/run/gpup/vm"
 #define GPUP_GPUPD_VERSION 1
 
 enum gpup_msg_type {
@@ -36,8 +39,6 @@ enum gpup_msg_type {
     GPUP_MSG_KILL_RENDERER = 14,
     /* gpup-vgpu -> gpupd: struct gpup_msg_usage; no answer; at most one each 200 ms. */
     GPUP_MSG_USAGE = 15,
-    /* gpupd -> gpup-vgpu, unasked: struct gpup_msg_grant with new values (a live change). */
-    GPUP_MSG_REGRANT = 16,
 };
 
 struct gpup_msg_header {
@@ -81,16 +82,12 @@ struct gpup_msg_hello {
     char adapter[40]; /* the adapter's id (a UUID), from the last part of the render-node path */
 };
 
-#define GPUP_GRANT_CONNECTED 1u /* the head reports itself connected to the guest */
-
 /* What a partition was given. Shares in parts per million. */
 struct gpup_msg_grant {
     struct gpup_msg_header header;
     uint64_t vram; /* bytes */
     uint32_t compute_min, compute_weight, compute_cap;
-    uint32_t flags;
-    uint32_t hang_ms; /* a command stream that runs longer has its renderer killed */
-    uint32_t pad;
+    uint32_t hang_ms;   /* a command stream that runs longer has its renderer killed */
     char vm[256];       /* for logs */
     char partition[64]; /* GPU/index, for logs */
 };

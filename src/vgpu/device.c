@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vgpu/device_internal.h"
+
+#include "core/error.h"
+#include "vgpu/log.h"
+#include "vgpu/loop.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#define QUEUE_CONTROL 0u
+#define QUEUES        2u
+#define N_CAPSETS     2u /* VIRGL and VIRGL2 */
+/* What a stop waits for the renderer before it answers with errors. */
+#define STOP_MS    5000
+#define MAX_LOGGED 20u
+
+static void append(struct request_list *list, struct request *q)
+{
+    q->next = NULL;
+    *list->end = q;
+    list->end = &q->next;
+}
+
+static void take(struct request_list *list, struct request **p)
+{
+    struct request *q = *p;
+
+    *p = q->next;
+    if (list->end == &q->next)
+        list->end = p;
+}
+
+enum outcome answer(struct request *q, uint32_t response)
+{
+    q->response = response;
+    return ANSWERED;
+}
+
+void answer_data(struct request *q, size_t offset, const void *data, size_t size)
+{
+    size_t at = sizeof(q->header) + offset;
+    size_t n = virtqueue_write(q->element, at, data, size);
+
+    if (at + n > q->written)
+        q->written = at + n;
+}
+
+void note_refusal(struct vgpu_device *d, const char *what)
+{
+    if (d->logged_refusals >= MAX_LOGGED)
+        return;
+    d->logged_refusals++;
+    vgpu_log(LOG_NOTICE, "%s: %s%s", d->grant.vm, what,
+             d->logged_refusals == MAX_LOGGED ? " (further ones are not logged)" : "");
+}
+
+/* Writes the answer's header (5.7.6.7: with the fence of the command) and hands it back. */
+static void complete(struct request *q)
+{
+    struct virtio_gpu_ctrl_hdr header = {.type = htole32(q->response)};
+
+    if (q->fenced) {
+        header.flags = q->header.flags;
+        header.fence_id = q->header.fence_id;
+        header.ctx_id = q->header.ctx_id;
+        header.ring_idx = q->header.ring_idx;
+    }
+    virtqueue_write(q->element, 0, &header, sizeof(header));
+    if (q->written < sizeof(header))
+        q->written = sizeof(header);
+    virtqueue_push(q->element, q->written);
+    free(q);
+}
+
+static const struct {
+    uint32_t type;
+    uint32_t size;
+    enum outcome (*run)(struct vgpu_device *d, struct request *q, const void *command);
+} commands[] = {
+    {VIRTIO_GPU_CMD_GET_DISPLAY_INFO, sizeof(struct virtio_gpu_ctrl_hdr), get_display_info},
+    {VIRTIO_GPU_CMD_GET_EDID, sizeof(struct virtio_gpu_cmd_get_edid), get_edid},
+    {VIRTIO_GPU_CMD_RESOURCE_CREATE_2D, sizeof(struct virtio_gpu_resource_create_2d),
+     resource_create_2d},
+    {VIRTIO_GPU_CMD_RESOURCE_UNREF, sizeof(struct virtio_gpu_resource_unref), resource_unref},
+    {VIRTIO_GPU_CMD_SET_SCANOUT, sizeof(struct virtio_gpu_set_scanout), set_scanout},
+    {VIRTIO_GPU_CMD_RESOURCE_FLUSH, sizeof(struct virtio_gpu_resource_flush), resource_flush},
+    {VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D, sizeof(struct virtio_gpu_transfer_to_host_2d),
+     transfer_to_host_2d},
+    {VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING, sizeof(struct virtio_gpu_resource_attach_backing),
+     attach_backing},
+    {VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING, sizeof(struct virtio_gpu_resource_detach_backing),
+     detach_backing},
+    {VIRTIO_GPU_CMD_GET_CAPSET_INFO, sizeof(struct virtio_gpu_get_capset_info), get_capset_info},
+    {VIRTIO_GPU_CMD_GET_CAPSET, sizeof(struct virtio_gpu_get_capset), get_capset},
+    {VIRTIO_GPU_CMD_CTX_CREATE, sizeof(struct virtio_gpu_ctx_create), ctx_create},
+    {VIRTIO_GPU_CMD_CTX_DESTROY, sizeof(struct virtio_gpu_ctx_destroy), ctx_destroy},
+    {VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, sizeof(struct virtio_gpu_ctx_resource), ctx_attach},
+    {VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE, sizeof(struct virtio_gpu_ctx_resource), ctx_detach},
+    {VIRTIO_GPU_CMD_RESOURCE_CREATE_3D, sizeof(struct virtio_gpu_resource_create_3d),
+     resource_create_3d},
+    {VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, sizeof(struct virtio_gpu_transfer_host_3d),
+     transfer_to_host_3d},
+    {VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, sizeof(struct virtio_gpu_transfer_host_3d),
+     transfer_from_host_3d},
+    {VIRTIO_GPU_CMD_SUBMIT_3D, sizeof(struct virtio_gpu_cmd_submit), submit_3d},
+};
+
+union command {
+    struct virtio_gpu_ctrl_hdr header;
+    struct virtio_gpu_set_scanout scanout;
+    struct virtio_gpu_transfer_to_host_2d transfer_2d;
+    struct virtio_gpu_resource_create_3d create_3d;
+    struct virtio_gpu_transfer_host_3d transfer_3d;
+    struct virtio_gpu_ctx_create ctx_create;
+};
+
+static enum outcome execute(struct vgpu_device *d, struct request *q)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+        union command command;
+
+        if (commands[i].type != q->type)
+            continue;
+        if (virtqueue_read(q->element, 0, &command, commands[i].size) != commands[i].size)
+            return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+        /* the guest may have changed it since: only the first copy counts */
+        command.header = q->header;
+        return commands[i].run(d, q, &command);
+    }
+    return answer(q, VIRTIO_GPU_RESP_ERR_UNSPEC);
+}
+
+/* Fences come back in order: after a command for the renderer, or while it still works on others,
+ * a fenced answer has to wait for it. */
+static enum outcome send_fence(struct vgpu_device *d, struct request *q)
+{
+    struct gpup_cmd_fence *fence;
+
+    if (!renderer_is_ready(d->renderer) || !(q->in_renderer || d->inflight.first))
+        return ANSWERED;
+    fence = renderer_reserve(d->renderer, GPUP_CMD_FENCE, sizeof(*fence), true);
+    if (!fence)
+        return BLOCKED;
+    fence->context = q->context;
+    fence->ring = 0;
+    q->seq = renderer_seq(d->renderer);
+    renderer_commit(d->renderer);
+    return WAITING;
+}
+
+static enum outcome advance(struct vgpu_device *d, struct request *q)
+{
+    enum outcome outcome = ANSWERED;
+
+    if (!q->executed) {
+        outcome = execute(d, q);
+        if (outcome != BLOCKED) {
+            q->executed = true;
+            d->usage.commands++;
+        }
+    }
+    if (outcome == ANSWERED && q->fenced)
+        outcome = send_fence(d, q);
+    return outcome;
+}
+
+void run_requests(struct vgpu_device *d)
+{
+    struct virtqueue *queue;
+
+    if (d->running) /* called back by what a command has set off: the loop below goes on */
+        return;
+    d->running = true;
+    while (d->pending.first && !d->renderer_died) {
+        struct request *q = d->pending.first;
+        enum outcome outcome = advance(d, q);
+
+        if (outcome == BLOCKED)
+            break;
+        take(&d->pending, &d->pending.first);
+        if (outcome == WAITING)
+            append(&d->inflight, q);
+        else
+            complete(q);
+    }
+    d->running = false;
+    queue = vhost_user_queue(d->vhost, QUEUE_CONTROL);
+    if (queue)
+        virtqueue_notify(queue);
+}
+
+bool finish_request(struct vgpu_device *d, uint64_t seq, int status)
+{
+    struct request **p = &d->inflight.first;
+
+    if (seq == d->sync_seq) {
+        d->sync_seq = 0;
+        return true;
+    }
+    while (*p && (*p)->seq != seq)
+        p = &(*p)->next;
+    if (*p) {
+        struct request *q = *p;
+
+        take(&d->inflight, p);
+        complete(q);
+        return true;
+    }
+    return false;
+}
+
+void fail_inflight(struct vgpu_device *d)
+{
+    while (d->inflight.first) {
+        struct request *q = d->inflight.first;
+
+        take(&d->inflight, &d->inflight.first);
+        q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
+        complete(q);
+    }
+}
+
+/* ---- what vhost-user asks of a device ---- */
+
+static void accept_requests(struct vgpu_device *d, struct virtqueue *queue)
+{
+    struct virtqueue_element *element;
+    int ret;
+
+    while ((ret = virtqueue_pop(queue, &element, NULL)) != 0) {
+        struct request *q = ret == 1 ? calloc(1, sizeof(*q)) : NULL;
+
+        if (ret == 1 && !q)
+            virtqueue_push(element, 0);
+        if (!q)
+            continue; /* malformed: answered by the queue */
+        q->element = element;
+        virtqueue_read(element, 0, &q->header, sizeof(q->header));
+        q->type = le32toh(q->header.type);
+        q->context = le32toh(q->header.ctx_id);
+        q->fenced = le32toh(q->header.flags) & VIRTIO_GPU_FLAG_FENCE;
+        append(&d->pending, q);
+    }
+}
+
+/* The cursor is shown by nobody while the head is disconnected; its commands have no answer. */
+static void drain_cursor(struct virtqueue *queue)
+{
+    struct virtqueue_element *element;
+    int ret;
+
+    while ((ret = virtqueue_pop(queue, &element, NULL)) != 0) {
+        if (ret == 1)
+            virtqueue_push(element, 0);
+    }
+    virtqueue_notify(queue);
+}
+
+static void device_kick(void *device, unsigned index, struct virtqueue *queue)
+{
+    struct vgpu_device *d = device;
+
+    if (index != QUEUE_CONTROL) {
+        drain_cursor(queue);
+        return;
+    }
+    accept_requests(d, queue);
+    run_requests(d);
+}
+
+/* The front-end takes what is used as where to go on: everything is answered before we stop. */
+static void device_stop(void *device, unsigned index, struct virtqueue *queue)
+{
+    struct vgpu_device *d = device;
+    uint64_t until = vgpu_loop_now_ms() + STOP_MS;
+
+    if (index != QUEUE_CONTROL)
+        return;
+    while (d->pending.first || d->inflight.first) {
+        uint64_t now = vgpu_loop_now_ms();
+
+        run_requests(d);
+        if (d->renderer_died)
+            bury_renderer(d);
+        else if (!renderer_is_busy(d->renderer) || now >= until ||
+                 renderer_drain(d->renderer, (int)(until - now)) == -ETIMEDOUT)
+            break;
+    }
+    /* what the renderer still owes comes to nobody: it would answer what was not asked */
+    if (d->inflight.first) {
+        renderer_free(d->renderer);
+        d->renderer = NULL;
+        snprintf(d->death_reason, sizeof(d->death_reason), "it did not finish in time for a stop");
+        d->renderer_died = true;
+        bury_renderer(d);
+    }
+    while (d->pending.first) {
+        struct request *q = d->pending.first;
+
+        take(&d->pending, &d->pending.first);
+        q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
+        complete(q);
+    }
+    virtqueue_notify(queue);
+}
+
+static void device_set_features(void *device, uint64_t features)
+{
+}
+
+static void device_get_config(void *device, uint32_t offset, void *data, uint32_t length)
+{
+    const struct virtio_gpu_config config = {.num_scanouts = htole32(1),
+                                             .num_capsets = htole32(N_CAPSETS)};
+
+    if (offset >= sizeof(config))
+        return;
+    if (length > sizeof(config) - offset)
+        length = (uint32_t)sizeof(config) - offset;
+    memcpy(data, (const char *)&config + offset, length);
+}
+
+/* Only events_clear can be written, and there are no events. */
+static void device_set_config(void *device, uint32_t offset, const void *data, uint32_t length)
+{
+}
+
+static void device_set_display(void *device, int fd)
+{
+    struct vgpu_device *d = device;
+
+    if (d->display >= 0)
+        close(d->display);
+    d->display = fd;
+}
+
+static void device_reset(void *device)
+{
+    struct vgpu_device *d = device;
+    struct gpup_record *record;
+
+    vgpu_objects_clear(&d->objects);
+    d->usage.quota.used = 0;
+    if (!d->renderer)
+        return;
+    record = renderer_is_ready(d->renderer)
+                 ? renderer_reserve(d->renderer, GPUP_CMD_RESET, sizeof(*record), false)
+                 : NULL;
+    if (record) {
+        renderer_commit(d->renderer);
+        return;
+    }
+    /* one that cannot be told starts anew */
+    renderer_free(d->renderer);
+    d->renderer = NULL;
+    d->renderer_died = false;
+}
+
+static void device_memory_added(void *device, const struct guest_region *region)
+{
+    struct vgpu_device *d = device;
+    GPUP_AUTO_ERROR err = NULL;
+
+    if (renderer_is_ready(d->renderer) && renderer_add_memory(d->renderer, region, &err) < 0)
+        vgpu_log(LOG_ERR, "%s: %s", d->grant.vm, gpup_error_message(err));
+}
+
+struct removal {
+    struct vgpu_device *device;
+    uint32_t region;
+};
+
+static bool lies_in(const struct vgpu_resource *resource, uint32_t region)
+{
+    for (uint32_t i = 0; i < resource->n_spans; i++) {
+        if (resource->spans[i].region == region)
+            return true;
+    }
+    return false;
+}
+
+static void forget_backing(struct vgpu_resource *resource, void *data)
+{
+    struct removal *removal = data;
+    struct vgpu_device *d = removal->device;
+    struct gpup_cmd_resource *cmd;
+
+    if (!lies_in(resource, removal->region))
+        return;
+    vgpu_resource_drop_backing(&d->objects, resource);
+    if (!resource->in_renderer || !renderer_is_ready(d->renderer))
+        return;
+    cmd = renderer_reserve(d->renderer, GPUP_CMD_BACKING_DETACH, sizeof(*cmd), false);
+    if (!cmd)
+        return;
+    cmd->resource = resource->id;
+    renderer_commit(d->renderer);
+}
+
+/* The memory will be gone when this returns: a renderer that does not let go of it ends. */
+static void device_memory_removed(void *device, uint32_t region)
+{
+    struct vgpu_device *d = device;
+    struct removal removal = {d, region};
+    struct gpup_cmd_memory_remove *cmd;
+
+    vgpu_objects_each(&d->objects, forget_backing, &removal);
+    if (!renderer_is_ready(d->renderer))
+        return;
+    cmd = renderer_reserve(d->renderer, GPUP_CMD_MEMORY_REMOVE, sizeof(*cmd), true);
+    if (cmd) {
+        cmd->region = region;
+        d->sync_seq = renderer_seq(d->renderer);
+        renderer_commit(d->renderer);
+        if (renderer_drain(d->renderer, STOP_MS) == 0)
+            return;
+    }
+    renderer_free(d->renderer);
+    d->renderer = NULL;
+    snprintf(d->death_reason, sizeof(d->death_reason), "it did not let go of the guest's memory");
+    d->renderer_died = true;
+    bury_renderer(d);
+}
+
+static void device_closed(void *device)
+{
+    struct vgpu_device *d = device;
+
+    d->events->closed(d->data);
+}
+
+static const struct vhost_user_device ops = {
+    .features = UINT64_C(1) << VIRTIO_F_VERSION_1 | UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC |
+                UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX | UINT64_C(1) << VIRTIO_GPU_F_VIRGL |
+                UINT64_C(1) << VIRTIO_GPU_F_EDID,
+    .n_queues = QUEUES,
+    .set_features = device_set_features,
+    .get_config = device_get_config,
+    .set_config = device_set_config,
+    .set_display = device_set_display,
+    .kick = device_kick,
+    .stop = device_stop,
+    .reset = device_reset,
+    .memory_added = device_memory_added,
+    .memory_removed = device_memory_removed,
+    .closed = device_closed,
+};
+
+struct vgpu_device *vgpu_device_new(struct vgpu_loop *loop, int fd, const struct vgpu_grant *grant,
+                                    const struct vgpu_device_events *events, void *data,
+                                    struct gpup_error **err)
+{
+    struct vgpu_device *d = calloc(1, sizeof(*d));
+
+    if (!d) {
+        close(fd);
+        gpup_error_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    *d = (struct vgpu_device){
+        .loop = loop, .grant = *grant, .events = events, .data = data, .display = -1};
+    d->usage.quota.limit = grant->vram;
+    d->pending.end = &d->pending.first;
+    d->inflight.end = &d->inflight.first;
+    d->vhost = vhost_user_new(loop, fd, &ops, d, err);
+    if (!d->vhost || add_renderer_timers(d, err) < 0) {
+        vgpu_device_free(d);
+        return NULL;
+    }
+    return d;
+}
+
+static void free_requests(struct request_list *list)
+{
+    while (list->first) {
+        struct request *q = list->first;
+
+        take(list, &list->first);
+        virtqueue_element_free(q->element);
+        free(q);
+    }
+}
+
+void vgpu_device_free(struct vgpu_device *d)
+{
+    if (!d)
+        return;
+    free_requests(&d->pending);
+    free_requests(&d->inflight);
+    renderer_free(d->renderer);
+    vgpu_source_remove(d->death_timer);
+    vgpu_source_remove(d->restart_timer);
+    vhost_user_free(d->vhost);
+    vgpu_objects_clear(&d->objects);
+    if (d->display >= 0)
+        close(d->display);
+    free(d->capset_data);
+    free(d);
+}
+
+void vgpu_device_usage(const struct vgpu_device *d, struct vgpu_usage *usage)
+{
+    *usage = d->usage;
+    usage->contexts = d->objects.n_contexts;
+    usage->resources = d->objects.n_resources;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vgpu/format.h"
+
+#include <stddef.h>
+
+/*
+ * Memory of virgl's formats (virgl_hw.h of virglrenderer and Mesa): bytes of one block and how many
+ * pixels a block covers. Three-component formats are counted as the four that drivers allocate.
+ */
+struct format_range {
+    uint16_t first, last;
+    uint8_t bytes, width, height;
+};
+
+#define ONE(f, b)                                                                                  \
+    {                                                                                              \
+        f, f, b, 1, 1                                                                              \
+    }
+#define RANGE(f, l, b)                                                                             \
+    {                                                                                              \
+        f, l, b, 1, 1                                                                              \
+    }
+#define BLOCK(f, l, b, w, h)                                                                       \
+    {                                                                                              \
+        f, l, b, w, h                                                                              \
+    }
+/* One, two, three and four components of one size. */
+#define COMPONENTS(f, size)                                                                        \
+    ONE(f, size), ONE((f) + 1, 2 * (size)), RANGE((f) + 2, (f) + 3, 4 * (size))
+#define ASTC(f, w, h) BLOCK(f, f, 16, w, h), BLOCK((f) + 14, (f) + 14, 16, w, h)
+
+static const struct format_range ranges[] = {
+    RANGE(1, 4, 4),
+    RANGE(5, 7, 2),
+    ONE(8, 4),
+    RANGE(9, 11, 1),
+    RANGE(12, 16, 2),
+    RANGE(17, 22, 4),
+    ONE(23, 1),
+    COMPONENTS(24, 8),
+    COMPONENTS(28, 4),
+    COMPONENTS(32, 4),
+    COMPONENTS(36, 4),
+    COMPONENTS(40, 4),
+    COMPONENTS(44, 4),
+    COMPONENTS(48, 2),
+    COMPONENTS(52, 2),
+    COMPONENTS(56, 2),
+    COMPONENTS(60, 2),
+    COMPONENTS(64, 1),
+    ONE(68, 4),
+    COMPONENTS(69, 1),
+    COMPONENTS(74, 1),
+    COMPONENTS(82, 1),
+    COMPONENTS(87, 4),
+    COMPONENTS(91, 2),
+    ONE(95, 1),
+    ONE(96, 2),
+    RANGE(97, 104, 4),
+    BLOCK(105, 106, 8, 4, 4),
+    BLOCK(107, 108, 16, 4, 4),
+    BLOCK(109, 110, 8, 4, 4),
+    BLOCK(111, 112, 16, 4, 4),
+    BLOCK(113, 114, 8, 4, 4),
+    BLOCK(115, 116, 16, 4, 4),
+    RANGE(117, 118, 2),
+    ONE(119, 4),
+    ONE(120, 2),
+    ONE(121, 4),
+    ONE(122, 2),
+    RANGE(123, 125, 4),
+    ONE(126, 8),
+    ONE(127, 1),
+    RANGE(128, 129, 4),
+    ONE(130, 1),
+    RANGE(131, 132, 4),
+    ONE(133, 2),
+    ONE(134, 4),
+    ONE(135, 2),
+    RANGE(136, 137, 4),
+    ONE(138, 8),
+    ONE(139, 1),
+    ONE(140, 4),
+    RANGE(141, 142, 2),
+    BLOCK(143, 144, 8, 4, 4),
+    BLOCK(145, 146, 16, 4, 4),
+    RANGE(147, 148, 1),
+    ONE(149, 2),
+    ONE(150, 1),
+    RANGE(151, 152, 2),
+    ONE(153, 4),
+    RANGE(154, 156, 2),
+    ONE(157, 4),
+    ONE(158, 2),
+    RANGE(159, 160, 4),
+    ONE(161, 8),
+    RANGE(162, 167, 4),
+    RANGE(168, 169, 1),
+    RANGE(170, 171, 2),
+    RANGE(172, 176, 4),
+    COMPONENTS(177, 1),
+    COMPONENTS(181, 1),
+    COMPONENTS(185, 2),
+    COMPONENTS(189, 2),
+    COMPONENTS(193, 4),
+    COMPONENTS(197, 4),
+    RANGE(201, 203, 1),
+    ONE(204, 2),
+    RANGE(205, 207, 1),
+    ONE(208, 2),
+    RANGE(209, 211, 2),
+    ONE(212, 4),
+    RANGE(213, 215, 2),
+    ONE(216, 4),
+    RANGE(217, 219, 4),
+    ONE(220, 8),
+    RANGE(221, 223, 4),
+    ONE(224, 8),
+    ONE(225, 4),
+    BLOCK(226, 226, 8, 4, 4),
+    RANGE(227, 228, 2),
+    RANGE(229, 233, 4),
+    RANGE(234, 238, 8),
+    RANGE(239, 241, 16),
+    ONE(242, 2),
+    RANGE(243, 245, 4),
+    ONE(246, 8),
+    RANGE(247, 248, 2),
+    RANGE(249, 250, 4),
+    RANGE(251, 252, 8),
+    ONE(253, 4),
+    ONE(254, 2),
+    BLOCK(255, 258, 16, 4, 4),
+    RANGE(263, 264, 2),
+    RANGE(265, 268, 4),
+    BLOCK(269, 272, 8, 4, 4),
+    BLOCK(273, 274, 16, 4, 4),
+    BLOCK(275, 276, 8, 4, 4),
+    BLOCK(277, 278, 16, 4, 4),
+    ASTC(279, 4, 4),
+    ASTC(280, 5, 4),
+    ASTC(281, 5, 5),
+    ASTC(282, 6, 5),
+    ASTC(283, 6, 6),
+    ASTC(284, 8, 5),
+    ASTC(285, 8, 6),
+    ASTC(286, 8, 8),
+    ASTC(287, 10, 5),
+    ASTC(288, 10, 6),
+    ASTC(289, 10, 8),
+    ASTC(290, 10, 10),
+    ASTC(291, 12, 10),
+    ASTC(292, 12, 12),
+    ONE(308, 4),
+    ONE(311, 2),
+    ONE(312, 1),
+    ONE(313, 2),
+    ONE(317, 4),
+    ONE(318, 1),
+    RANGE(319, 321, 2),
+    RANGE(330, 333, 2),
+    RANGE(334, 337, 4),
+    RANGE(338, 340, 2),
+    RANGE(341, 347, 4),
+    RANGE(372, 374, 4),
+    ONE(375, 1),
+    RANGE(376, 378, 2),
+    RANGE(379, 393, 4),
+    ONE(397, 4),
+    RANGE(403, 404, 4),
+    ONE(405, 1),
+    RANGE(406, 411, 2),
+    RANGE(412, 415, 32),
+    RANGE(416, 417, 16),
+    RANGE(418, 419, 8),
+};
+
+#define LAST_FORMAT 480u
+#define MAX_LEVELS  16u
+#define PAGE        UINT64_C(4096)
+
+/* A format that is numbered but rare (video planes and the like) is counted as the widest of its
+ * kind. */
+static const struct format_range rare = {1, LAST_FORMAT, 16, 1, 1};
+
+static const struct format_range *find_format(uint32_t format)
+{
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
+        if (format >= ranges[i].first && format <= ranges[i].last)
+            return &ranges[i];
+    }
+    return format > 0 && format <= LAST_FORMAT ? &rare : NULL;
+}
+
+static uint64_t level_size(uint32_t size, uint32_t level)
+{
+    uint32_t s = size >> level;
+
+    return s ? s : 1;
+}
+
+static bool add_level(const struct vgpu_shape *shape, const struct format_range *f, uint32_t level,
+                      uint64_t *bytes)
+{
+    uint64_t w = (level_size(shape->width, level) + f->width - 1) / f->width;
+    uint64_t h = (level_size(shape->height, level) + f->height - 1) / f->height;
+    uint64_t size;
+
+    return !__builtin_mul_overflow(w, h, &size) &&
+           !__builtin_mul_overflow(size, level_size(shape->depth, level), &size) &&
+           !__builtin_mul_overflow(size, (uint64_t)(shape->array_size ? shape->array_size : 1),
+                                   &size) &&
+           !__builtin_mul_overflow(size, (uint64_t)(shape->nr_samples ? shape->nr_samples : 1),
+                                   &size) &&
+           !__builtin_mul_overflow(size, (uint64_t)f->bytes, &size) &&
+           !__builtin_add_overflow(*bytes, size, bytes);
+}
+
+bool vgpu_shape_bytes(const struct vgpu_shape *shape, uint64_t *bytes)
+{
+    const struct format_range *f = find_format(shape->format);
+
+    *bytes = 0;
+    if (!f || shape->width == 0 || shape->last_level >= MAX_LEVELS)
+        return false;
+    if (shape->target == VGPU_TARGET_BUFFER) {
+        *bytes = shape->width;
+    } else {
+        for (uint32_t level = 0; level <= shape->last_level; level++) {
+            if (!add_level(shape, f, level, bytes))
+                return false;
+        }
+    }
+    if (__builtin_add_overflow(*bytes, PAGE - 1, bytes))
+        return false;
+    *bytes = *bytes / PAGE * PAGE;
+    return true;
+}

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vgpu/renderer.h"
+
+#include "core/error.h"
+#include "vgpu/guest_memory.h"
+#include "vgpu/loop.h"
+#include "wire/ring.h"
+#include "wire/seqpacket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* For what the display reads back. */
+#define PIXEL_AREA  (UINT64_C(4) << 20)
+#define MAX_CAPSETS (64u << 10) /* bytes of all capability sets */
+
+struct renderer {
+    struct vgpu_loop *loop;
+    const struct renderer_events *events;
+    void *device;
+    int sock, pidfd, shared_fd;
+    int command_fd, event_fd; /* wake the renderer; wake us */
+    struct vgpu_source *sock_source, *event_source, *hang_timer;
+    unsigned char *shared;
+    uint64_t shared_size;
+    struct gpup_ring_end commands, answers;
+    uint64_t seq;         /* the last number given */
+    uint64_t outstanding; /* answers that are due */
+    uint32_t hang_ms;
+    uint64_t progress_ms; /* when something came back last, or the first answer became due */
+    bool ready, ended;
+};
+
+static uint64_t up_64(uint64_t value)
+{
+    return (value + 63) & ~UINT64_C(63);
+}
+
+static void end(struct renderer *r, const char *reason)
+{
+    if (r->ended)
+        return;
+    r->ended = true;
+    r->ready = false;
+    vgpu_timer_disarm(r->hang_timer);
+    r->events->ended(r->device, reason);
+}
+
+bool renderer_is_ready(const struct renderer *r)
+{
+    return r && r->ready && !r->ended;
+}
+
+bool renderer_is_busy(const struct renderer *r)
+{
+    return r && !r->ended && r->outstanding > 0;
+}
+
+int renderer_pidfd(const struct renderer *r)
+{
+    return r->pidfd;
+}
+
+uint64_t renderer_seq(const struct renderer *r)
+{
+    return r->seq;
+}
+
+/* ---- set-up ---- */
+
+static int make_shared(struct renderer *r, struct gpup_render_setup *setup, struct gpup_error **err)
+{
+    setup->command_size = gpup_ring_bytes(GPUP_CMD_RING_SIZE);
+    setup->event_offset = up_64(setup->command_offset + setup->command_size);
+    setup->event_size = gpup_ring_bytes(GPUP_EVENT_RING_SIZE);
+    setup->pixel_offset = up_64(setup->event_offset + setup->event_size);
+    setup->pixel_size = PIXEL_AREA;
+    setup->shared_size = r->shared_size = setup->pixel_offset + PIXEL_AREA;
+    r->shared_fd = memfd_create("gpup-rings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (r->shared_fd < 0 || ftruncate(r->shared_fd, (off_t)r->shared_size) < 0 ||
+        fcntl(r->shared_fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
+        return gpup_error_set(err, errno, "memory shared with the renderer: %s", strerror(errno));
+    r->shared = mmap(NULL, r->shared_size, PROT_READ | PROT_WRITE, MAP_SHARED, r->shared_fd, 0);
+    if (r->shared == MAP_FAILED) {
+        r->shared = NULL;
+        return gpup_error_set(err, errno, "memory shared with the renderer: %s", strerror(errno));
+    }
+    return 0;
+}
+
+static int make_rings(struct renderer *r, const struct gpup_render_setup *setup,
+                      struct gpup_error **err)
+{
+    int ret;
+
+    r->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    r->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (r->command_fd < 0 || r->event_fd < 0)
+        return gpup_error_set(err, errno, "eventfd: %s", strerror(errno));
+    ret = gpup_ring_end_init(&r->commands, r->shared + setup->command_offset, setup->command_size,
+                             r->command_fd);
+    if (ret == 0)
+        ret = gpup_ring_end_init(&r->answers, r->shared + setup->event_offset, setup->event_size,
+                                 r->command_fd);
+    return ret < 0 ? gpup_error_set(err, -ret, "the renderer's rings: %s", strerror(-ret)) : 0;
+}
+
+static int send_setup(struct renderer *r, const struct gpup_render_setup *setup,
+                      struct gpup_error **err)
+{
+    const int fds[] = {r->shared_fd, r->command_fd, r->event_fd};
+    int ret = gpup_seqpacket_send(r->sock, setup, sizeof(*setup), fds, 3, MSG_DONTWAIT);
+
+    return ret < 0 ? gpup_error_set(err, -ret, "telling the renderer: %s", strerror(-ret)) : 0;
+}
+
+/* ---- what comes from the socket ---- */
+
+static void on_ready(struct renderer *r, const struct gpup_render_ready *ready, int fd)
+{
+    struct stat st;
+    uint64_t size = 0;
+    void *data;
+
+    for (uint32_t i = 0; i < ready->n_capsets && i < GPUP_RENDER_MAX_CAPSETS; i++)
+        size += ready->capsets[i].size;
+    if (r->ready || ready->n_capsets > GPUP_RENDER_MAX_CAPSETS || size > MAX_CAPSETS || fd < 0 ||
+        fstat(fd, &st) < 0 || (uint64_t)st.st_size < size) {
+        end(r, "it sent a malformed greeting");
+        return;
+    }
+    data = malloc(size ? size : 1);
+    /* read, not mapped: the file is the renderer's */
+    if (!data || pread(fd, data, size, 0) != (ssize_t)size) {
+        free(data);
+        end(r, "its capability sets cannot be read");
+        return;
+    }
+    r->ready = true;
+    r->outstanding--;
+    r->progress_ms = vgpu_loop_now_ms();
+    r->events->ready(r->device, ready, data, size);
+    free(data);
+}
+
+static void on_failed(struct renderer *r, const struct gpup_render_failed *failed)
+{
+    char text[sizeof(failed->text)];
+
+    memcpy(text, failed->text, sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    /* goes to a log: nothing but plain characters */
+    for (char *c = text; *c; c++) {
+        if ((unsigned char)*c < ' ' || (unsigned char)*c > '~')
+            *c = '?';
+    }
+    end(r, text);
+}
+
+static void on_socket(uint32_t events, void *data)
+{
+    struct renderer *r = data;
+    union {
+        struct gpup_render_header header;
+        struct gpup_render_ready ready;
+        struct gpup_render_failed failed;
+    } m;
+    int fd = -1;
+    ssize_t n = gpup_seqpacket_receive(r->sock, &m, sizeof(m), &fd, 1, NULL, MSG_DONTWAIT);
+
+    if (n == -EAGAIN || r->ended)
+        return;
+    if (n <= 0)
+        end(r, n == 0 ? "it ended" : "it broke the protocol");
+    else if (n == sizeof(m.ready) && m.header.type == GPUP_RENDER_READY)
+        on_ready(r, &m.ready, fd);
+    else if (n == sizeof(m.failed) && m.header.type == GPUP_RENDER_FAILED)
+        on_failed(r, &m.failed);
+    else
+        end(r, "it sent a message that does not exist");
+    if (fd >= 0)
+        close(fd);
+}
+
+/* ---- what comes through the ring ---- */
+
+static void on_answer(struct renderer *r, const struct gpup_event *event)
+{
+    bool fence = event->record.type == GPUP_EVENT_FENCE;
+
+    if (!r->ready || event->record.size != sizeof(*event) || r->outstanding == 0 ||
+        (!fence && event->record.type != GPUP_EVENT_DONE)) {
+        end(r, "it broke the protocol");
+        return;
+    }
+    r->progress_ms = vgpu_loop_now_ms();
+    r->outstanding--;
+    if (!r->events->finished(r->device, event->record.seq, fence ? 0 : event->status))
+        end(r, "it answered what was not asked");
+}
+
+static void read_answers(struct renderer *r)
+{
+    struct gpup_event event;
+
+    while (!r->ended) {
+        int ret = gpup_ring_take(&r->answers, &event.record, sizeof(event));
+
+        if (ret < 0)
+            end(r, "it broke the protocol");
+        else if (ret > 0)
+            on_answer(r, &event);
+        else if (gpup_ring_may_sleep(&r->answers))
+            break;
+    }
+    if (!r->ended)
+        r->events->idle(r->device);
+}
+
+static void on_event(uint32_t events, void *data)
+{
+    struct renderer *r = data;
+
+    if (r->ended)
+        return;
+    gpup_ring_wake_clear(r->event_fd);
+    read_answers(r);
+}
+
+static void on_hang_timer(void *data)
+{
+    struct renderer *r = data;
+    uint64_t quiet = vgpu_loop_now_ms() - r->progress_ms;
+    char reason[96];
+
+    if (!renderer_is_busy(r))
+        return;
+    if (quiet < r->hang_ms) {
+        vgpu_timer_arm(r->hang_timer, r->hang_ms - quiet);
+        return;
+    }
+    snprintf(reason, sizeof(reason), "a command took longer than %u ms", r->hang_ms);
+    end(r, reason);
+}
+
+static void expect_answer(struct renderer *r)
+{
+    if (r->outstanding++ > 0)
+        return;
+    r->progress_ms = vgpu_loop_now_ms();
+    if (r->hang_ms > 0)
+        vgpu_timer_arm(r->hang_timer, r->hang_ms);
+}
+
+int renderer_drain(struct renderer *r, int timeout_ms)
+{
+    const uint64_t until = vgpu_loop_now_ms() + (uint64_t)timeout_ms;
+
+    while (renderer_is_busy(r)) {
+        struct pollfd fds[] = {{.fd = r->event_fd, .events = POLLIN},
+                               {.fd = r->sock, .events = POLLIN}};
+        uint64_t now = vgpu_loop_now_ms();
+
+        if (now >= until)
+            return -ETIMEDOUT;
+        poll(fds, 2, (int)(until - now));
+        if (fds[0].revents)
+            on_event(EPOLLIN, r);
+        if (fds[1].revents && !r->ended)
+            on_socket(EPOLLIN, r);
+    }
+    return r->ended ? -EPIPE : 0;
+}
+
+/* ---- commands ---- */
+
+void *renderer_reserve(struct renderer *r, uint32_t type, size_t size, bool answer)
+{
+    void *record;
+
+    if (r->ended)
+        return NULL;
+    record = gpup_ring_reserve(&r->commands, type, size, answer ? r->seq + 1 : 0);
+    if (!record) {
+        if (errno == EPROTO)
+            end(r, "it broke the protocol");
+        return NULL;
+    }
+    if (answer) {
+        r->seq++;
+        expect_answer(r);
+    }
+    return record;
+}
+
+void renderer_commit(struct renderer *r)
+{
+    gpup_ring_commit(&r->commands);
+}
+
+int renderer_add_memory(struct renderer *r, const struct guest_region *region,
+                        struct gpup_error **err)
+{
+    const struct gpup_render_memory message = {
+        .header = {GPUP_RENDER_MEMORY_ADD, GPUP_RENDER_VERSION},
+        .region = region->id,
+        .size = region->size,
+        .offset = region->offset,
+    };
+    int ret = gpup_seqpacket_send(r->sock, &message, sizeof(message), &region->fd, 1, MSG_DONTWAIT);
+
+    return ret < 0 ? gpup_error_set(err, -ret, "giving the renderer the guest's memory: %s",
+                                    strerror(-ret))
+                   : 0;
+}
+
+/* ---- life ---- */
+
+static int add_sources(struct renderer *r, struct gpup_error **err)
+{
+    r->sock_source = vgpu_loop_add(r->loop, r->sock, EPOLLIN, on_socket, r, err);
+    r->event_source = vgpu_loop_add(r->loop, r->event_fd, EPOLLIN, on_event, r, err);
+    r->hang_timer = vgpu_loop_add_timer(r->loop, on_hang_timer, r, err);
+    return r->sock_source && r->event_source && r->hang_timer ? 0 : -EIO;
+}
+
+struct renderer *renderer_new(struct vgpu_loop *loop, int sock, int pidfd, uint64_t vram,
+                              uint32_t hang_ms, const struct renderer_events *events, void *device,
+                              struct gpup_error **err)
+{
+    struct gpup_render_setup setup = {.header = {GPUP_RENDER_SETUP, GPUP_RENDER_VERSION},
+                                      .vram = vram};
+    struct renderer *r = calloc(1, sizeof(*r));
+
+    if (!r) {
+        close(sock);
+        close(pidfd);
+        gpup_error_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    *r = (struct renderer){.loop = loop,
+                           .events = events,
+                           .device = device,
+                           .sock = sock,
+                           .pidfd = pidfd,
+                           .hang_ms = hang_ms,
+                           .shared_fd = -1,
+                           .command_fd = -1,
+                           .event_fd = -1};
+    if (make_shared(r, &setup, err) < 0 || make_rings(r, &setup, err) < 0 ||
+        add_sources(r, err) < 0 || send_setup(r, &setup, err) < 0) {
+        renderer_free(r);
+        return NULL;
+    }
+    expect_answer(r); /* the greeting: a renderer that never starts hangs too */
+    read_answers(r);
+    return r;
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+void renderer_free(struct renderer *r)
+{
+    if (!r)
+        return;
+    if (r->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, r->pidfd, SIGKILL, NULL, 0);
+    vgpu_source_remove(r->sock_source);
+    vgpu_source_remove(r->event_source);
+    vgpu_source_remove(r->hang_timer);
+    if (r->shared)
+        munmap(r->shared, r->shared_size);
+    close_fd(r->shared_fd);
+    close_fd(r->command_fd);
+    close_fd(r->event_fd);
+    close_fd(r->sock);
+    close_fd(r->pidfd);
+    free(r);
+}

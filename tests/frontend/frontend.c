@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "frontend.h"
+
+#include "vgpu/vhost_user_message.h"
+
+#include <fcntl.h>
+#include <glib.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define USER    UINT64_C(0x7f0000000000)
+#define AVAIL   8192u
+#define USED    12288u
+#define REQUEST 65536u  /* the command lies here */
+#define ANSWER  131072u /* and its answer here */
+#define WAIT_MS 20000
+
+/* ---- vhost-user ---- */
+
+static void say(struct frontend *f, uint32_t request, uint32_t flags, const void *payload,
+                uint32_t size, int fd)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct vhost_user_header header = {request, VHOST_USER_VERSION | flags, size};
+    struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)(uintptr_t)payload, size}};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+
+    if (fd >= 0) {
+        struct cmsghdr *c;
+
+        msg.msg_control = control;
+        msg.msg_controllen = sizeof(control);
+        c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    }
+    g_assert_cmpint(sendmsg(f->sock, &msg, MSG_NOSIGNAL), ==, sizeof(header) + size);
+}
+
+static uint64_t hear(struct frontend *f, uint32_t request)
+{
+    struct vhost_user_message m;
+
+    g_assert_cmpint(vhost_user_receive(f->sock, &m, NULL), ==, 1);
+    g_assert_cmpuint(m.header.request, ==, request);
+    return m.payload.u64;
+}
+
+static uint64_t get(struct frontend *f, uint32_t request)
+{
+    say(f, request, 0, NULL, 0, -1);
+    return hear(f, request);
+}
+
+static void set(struct frontend *f, uint32_t request, const void *payload, uint32_t size, int fd)
+{
+    say(f, request, VHOST_USER_NEED_REPLY, payload, size, fd);
+    g_assert_cmpuint(hear(f, request), ==, 0);
+}
+
+static void set_up_queue(struct frontend *f)
+{
+    const struct vhost_user_vring_state num = {0, FRONTEND_QUEUE}, base = {0, f->base}, on = {0, 1};
+    const struct vhost_user_vring_addr addr = {
+        .desc = USER, .avail = USER + AVAIL, .used = USER + USED};
+    const uint64_t zero = 0;
+
+    set(f, VHOST_USER_SET_VRING_NUM, &num, sizeof(num), -1);
+    set(f, VHOST_USER_SET_VRING_BASE, &base, sizeof(base), -1);
+    set(f, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), -1);
+    set(f, VHOST_USER_SET_VRING_CALL, &zero, 8, f->call);
+    set(f, VHOST_USER_SET_VRING_KICK, &zero, 8, f->kick);
+    set(f, VHOST_USER_SET_VRING_ENABLE, &on, sizeof(on), -1);
+}
+
+static void greet(struct frontend *f)
+{
+    const struct vhost_user_mem_reg region = {.region = {0, FRONTEND_MEMORY, USER, 0}};
+    uint64_t features = get(f, VHOST_USER_GET_FEATURES) & ~(UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX);
+    uint64_t protocol = get(f, VHOST_USER_GET_PROTOCOL_FEATURES);
+
+    g_assert_true(features & (1u << VIRTIO_GPU_F_VIRGL));
+    say(f, VHOST_USER_SET_PROTOCOL_FEATURES, 0, &protocol, 8, -1);
+    g_assert_cmpuint(get(f, VHOST_USER_GET_QUEUE_NUM), ==, 2);
+    set(f, VHOST_USER_SET_FEATURES, &features, 8, -1);
+    set(f, VHOST_USER_ADD_MEM_REG, &region, sizeof(region), f->memory_fd);
+    set_up_queue(f);
+}
+
+/* ---- life ---- */
+
+static void exec_vgpu(int fd, const char *const *options)
+{
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+
+    g_ptr_array_add(argv, g_strdup("gpup-vgpu"));
+    g_ptr_array_add(argv, g_strdup_printf("--fd=%d", fd));
+    g_ptr_array_add(argv, g_strdup_printf("--renderer=%s", g_getenv("GPUP_TEST_RENDER")));
+    for (; *options; options++)
+        g_ptr_array_add(argv, g_strdup(*options));
+    g_ptr_array_add(argv, NULL);
+    execv(g_getenv("GPUP_TEST_VGPU"), (char **)argv->pdata);
+    _exit(127);
+}
+
+void frontend_start(struct frontend *f, const char *const *options)
+{
+    int pair[2];
+
+    memset(f, 0, sizeof(*f));
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
+    f->sock = pair[0];
+    fcntl(f->sock, F_SETFD, FD_CLOEXEC);
+    f->memory_fd = memfd_create("guest", MFD_CLOEXEC);
+    g_assert_cmpint(ftruncate(f->memory_fd, FRONTEND_MEMORY), ==, 0);
+    f->memory = mmap(NULL, FRONTEND_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, f->memory_fd, 0);
+    g_assert_true(f->memory != MAP_FAILED);
+    f->desc = (void *)f->memory;
+    f->avail = (void *)(f->memory + AVAIL);
+    f->used = (void *)(f->memory + USED);
+    f->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    f->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    f->pid = fork();
+    g_assert_cmpint(f->pid, >=, 0);
+    if (f->pid == 0)
+        exec_vgpu(pair[1], options);
+    close(pair[1]);
+    greet(f);
+}
+
+/* Hanging up ends gpup-vgpu, and that its renderer. */
+void frontend_stop(struct frontend *f)
+{
+    pid_t renderer = frontend_renderer(f);
+    int status;
+
+    close(f->sock);
+    g_assert_cmpint(waitpid(f->pid, &status, 0), ==, f->pid);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 0);
+    for (int i = 0; renderer > 0 && kill(renderer, 0) == 0; i++) {
+        g_assert_cmpint(i, <, 1000);
+        g_usleep(10000); /* not our child: nothing tells of its end */
+    }
+    munmap(f->memory, FRONTEND_MEMORY);
+    close(f->memory_fd);
+    close(f->kick);
+    close(f->call);
+}
+
+void frontend_pause(struct frontend *f)
+{
+    const struct vhost_user_vring_state state = {0, 0};
+    struct vhost_user_message m;
+
+    say(f, VHOST_USER_GET_VRING_BASE, 0, &state, sizeof(state), -1);
+    g_assert_cmpint(vhost_user_receive(f->sock, &m, NULL), ==, 1);
+    g_assert_cmpuint(m.header.request, ==, VHOST_USER_GET_VRING_BASE);
+    f->base = (uint16_t)m.payload.state.num;
+}
+
+void frontend_resume(struct frontend *f)
+{
+    set_up_queue(f);
+}
+
+void frontend_reset(struct frontend *f)
+{
+    set(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
+    memset(f->memory, 0, REQUEST);
+    f->seen = 0;
+    f->base = 0;
+    set_up_queue(f);
+}
+
+/* ---- the control queue ---- */
+
+static void describe(struct frontend *f, uint16_t index, uint64_t address, size_t size,
+                     uint16_t flags)
+{
+    f->desc[index] =
+        (struct vring_desc){address, (uint32_t)size, flags, (uint16_t)((index + 1) % 256)};
+}
+
+/* One request at a time may use the request and answer areas; several may lie in flight when the
+ * caller reads no answers' data. */
+void frontend_offer(struct frontend *f, const void *command, size_t size, const void *more,
+                    size_t more_size, size_t room)
+{
+    uint16_t slot = f->avail->idx % (FRONTEND_QUEUE / 2);
+    uint16_t head = (uint16_t)(slot * 2);
+    uint64_t request = REQUEST + slot * 1024u, answer = ANSWER + slot * 16384u;
+    const uint64_t one = 1;
+
+    g_assert_cmpuint(size + more_size, <=, more_size ? 524288 : 1024);
+    if (more_size)
+        request = FRONTEND_DATA - 262144;
+    memcpy(f->memory + request, command, size);
+    if (more_size)
+        memcpy(f->memory + request + size, more, more_size);
+    memset(f->memory + answer, 0xee, room);
+    describe(f, head, request, size + more_size, VRING_DESC_F_NEXT);
+    describe(f, (uint16_t)(head + 1), answer, room, VRING_DESC_F_WRITE);
+    f->avail->ring[f->avail->idx % FRONTEND_QUEUE] = head;
+    __atomic_store_n(&f->avail->idx, (uint16_t)(f->avail->idx + 1), __ATOMIC_RELEASE);
+    g_assert_cmpint(write(f->kick, &one, sizeof(one)), ==, sizeof(one));
+}
+
+size_t frontend_wait(struct frontend *f, void *reply, size_t room)
+{
+    struct vring_used_elem *elem;
+    uint64_t count, answer;
+
+    while (__atomic_load_n(&f->used->idx, __ATOMIC_ACQUIRE) == f->seen) {
+        struct pollfd p = {.fd = f->call, .events = POLLIN};
+
+        g_assert_cmpint(poll(&p, 1, WAIT_MS), ==, 1);
+        g_assert_cmpint(read(f->call, &count, sizeof(count)), ==, sizeof(count));
+    }
+    elem = &f->used->ring[f->seen++ % FRONTEND_QUEUE];
+    answer = f->desc[elem->id + 1].addr;
+    if (reply)
+        memcpy(reply, f->memory + answer, MIN(room, elem->len));
+    return elem->len;
+}
+
+uint32_t frontend_command(struct frontend *f, const void *command, size_t size, void *reply,
+                          size_t room)
+{
+    struct virtio_gpu_ctrl_hdr header;
+
+    frontend_offer(f, command, size, NULL, 0, MAX(room, sizeof(header)));
+    if (!reply) {
+        reply = &header;
+        room = sizeof(header);
+    }
+    g_assert_cmpuint(frontend_wait(f, reply, room), >=, sizeof(header));
+    return ((struct virtio_gpu_ctrl_hdr *)reply)->type;
+}
+
+uint32_t frontend_command_more(struct frontend *f, const void *command, size_t size,
+                               const void *more, size_t more_size)
+{
+    struct virtio_gpu_ctrl_hdr header;
+
+    frontend_offer(f, command, size, more, more_size, sizeof(header));
+    g_assert_cmpuint(frontend_wait(f, &header, sizeof(header)), ==, sizeof(header));
+    return header.type;
+}
+
+/* ---- shorthands ---- */
+
+static struct virtio_gpu_ctrl_hdr fenced(struct frontend *f, uint32_t type, uint32_t context)
+{
+    return (struct virtio_gpu_ctrl_hdr){
+        .type = type, .flags = VIRTIO_GPU_FLAG_FENCE, .fence_id = ++f->fence, .ctx_id = context};
+}
+
+uint32_t frontend_context(struct frontend *f, uint32_t type, uint32_t context)
+{
+    struct virtio_gpu_ctx_create c = {
+        .hdr = {.type = type, .ctx_id = context}, .nlen = 4, .debug_name = "test"};
+    size_t size = type == VIRTIO_GPU_CMD_CTX_CREATE ? sizeof(c) : sizeof(c.hdr);
+
+    return frontend_command(f, &c, size, NULL, 0);
+}
+
+uint32_t frontend_context_resource(struct frontend *f, uint32_t type, uint32_t context,
+                                   uint32_t resource)
+{
+    struct virtio_gpu_ctx_resource c = {.hdr = {.type = type, .ctx_id = context},
+                                        .resource_id = resource};
+
+    return frontend_command(f, &c, sizeof(c), NULL, 0);
+}
+
+uint32_t frontend_create_3d(struct frontend *f, uint32_t resource, uint32_t width, uint32_t height)
+{
+    struct virtio_gpu_resource_create_3d c = {.hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_3D},
+                                              .resource_id = resource,
+                                              .target = 2,
+                                              .format = VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM,
+                                              .bind = 1 << 1 | 1 << 3, /* target, sampler */
+                                              .width = width,
+                                              .height = height,
+                                              .depth = 1,
+                                              .array_size = 1};
+
+    return frontend_command(f, &c, sizeof(c), NULL, 0);
+}
+
+uint32_t frontend_create_2d(struct frontend *f, uint32_t resource, uint32_t width, uint32_t height)
+{
+    struct virtio_gpu_resource_create_2d c = {.hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_2D},
+                                              .resource_id = resource,
+                                              .format = VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM,
+                                              .width = width,
+                                              .height = height};
+
+    return frontend_command(f, &c, sizeof(c), NULL, 0);
+}
+
+uint32_t frontend_unref(struct frontend *f, uint32_t resource)
+{
+    struct virtio_gpu_resource_unref c = {.hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_UNREF},
+                                          .resource_id = resource};
+
+    return frontend_command(f, &c, sizeof(c), NULL, 0);
+}
+
+/* In three pieces, two of which touch. */
+uint32_t frontend_attach(struct frontend *f, uint32_t resource, uint64_t address, uint32_t length)
+{
+    struct virtio_gpu_resource_attach_backing c = {
+        .hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING},
+        .resource_id = resource,
+        .nr_entries = 3};
+    uint32_t third = length / 3;
+    const struct virtio_gpu_mem_entry entries[] = {{address, third, 0},
+                                                   {address + third, third, 0},
+                                                   {address + 2 * third, length - 2 * third, 0}};
+
+    return frontend_command_more(f, &c, sizeof(c), entries, sizeof(entries));
+}
+
+uint32_t frontend_submit(struct frontend *f, uint32_t context, const uint32_t *dwords, size_t n)
+{
+    struct virtio_gpu_cmd_submit c = {.hdr = fenced(f, VIRTIO_GPU_CMD_SUBMIT_3D, context),
+                                      .size = (uint32_t)(n * 4)};
+    struct virtio_gpu_ctrl_hdr header;
+
+    frontend_offer(f, &c, sizeof(c), dwords, n * 4, sizeof(header));
+    g_assert_cmpuint(frontend_wait(f, &header, sizeof(header)), ==, sizeof(header));
+    g_assert_cmpuint(header.fence_id, ==, f->fence);
+    g_assert_cmpuint(header.flags, ==, VIRTIO_GPU_FLAG_FENCE);
+    return header.type;
+}
+
+uint32_t frontend_transfer(struct frontend *f, uint32_t type, uint32_t context, uint32_t resource,
+                           uint32_t width, uint32_t height)
+{
+    struct virtio_gpu_transfer_host_3d c = {.hdr = fenced(f, type, context),
+                                            .box = {0, 0, 0, width, height, 1},
+                                            .resource_id = resource,
+                                            .stride = width * 4};
+
+    return frontend_command(f, &c, sizeof(c), NULL, 0);
+}
+
+#define HEADER(opcode, object, length) ((uint32_t)(opcode) | (object) << 8 | (length) << 16)
+
+uint32_t frontend_clear(struct frontend *f, uint32_t context, uint32_t resource,
+                        const float colour[4])
+{
+    enum {
+        CREATE_OBJECT = 1,
+        SET_FRAMEBUFFER = 5,
+        CLEAR = 7,
+        SET_SUB = 28,
+        CREATE_SUB = 29
+    };
+    uint32_t stream[] = {HEADER(CREATE_SUB, 0u, 1u),
+                         1,
+                         HEADER(SET_SUB, 0u, 1u),
+                         1,
+                         HEADER(CREATE_OBJECT, 8u /* surface */, 5u),
+                         100 + resource,
+                         resource,
+                         VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM,
+                         0,
+                         0,
+                         HEADER(SET_FRAMEBUFFER, 0u, 3u),
+                         1,
+                         0,
+                         100 + resource,
+                         HEADER(CLEAR, 0u, 8u),
+                         4 /* colour buffer 0 */,
+                         0,
+                         0,
+                         0,
+                         0,
+                         0,
+                         0,
+                         0};
+
+    memcpy(&stream[16], colour, 4 * sizeof(float));
+    return frontend_submit(f, context, stream, G_N_ELEMENTS(stream));
+}
+
+pid_t frontend_renderer(const struct frontend *f)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", f->pid, f->pid);
+    g_autofree char *text = NULL;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL) || !*text)
+        return -1;
+    return (pid_t)g_ascii_strtoll(text, NULL, 10);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_TEST_FRONTEND_H
+#define GPUP_TEST_FRONTEND_H
+
+#include <linux/virtio_gpu.h>
+#include <linux/virtio_ring.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * A stand-in for QEMU and the guest's driver: starts gpup-vgpu, speaks the front-end's side of
+ * vhost-user and puts commands on the control queue. Anything unexpected ends the test.
+ */
+
+#define FRONTEND_MEMORY (UINT64_C(64) << 20)
+#define FRONTEND_DATA   (UINT64_C(1) << 20) /* from here on the tests' own */
+#define FRONTEND_QUEUE  64u
+
+struct frontend {
+    pid_t pid; /* of gpup-vgpu */
+    int sock, kick, call, memory_fd, log_fd;
+    unsigned char *memory; /* guest physical 0 is memory[0] */
+    struct vring_desc *desc;
+    struct vring_avail *avail;
+    struct vring_used *used;
+    uint16_t seen; /* used entries taken */
+    uint16_t base;
+    uint64_t fence;
+};
+
+/* `options` are further arguments of gpup-vgpu, ended by NULL. */
+void frontend_start(struct frontend *f, const char *const *options);
+void frontend_stop(struct frontend *f);
+
+/* What QEMU does at stop and cont, at a guest's reboot, and at the start (frontend_start did). */
+void frontend_pause(struct frontend *f);
+void frontend_resume(struct frontend *f);
+void frontend_reset(struct frontend *f);
+
+/* Offers a command (`more` follows it in the request) with room for `room` bytes of answer. */
+void frontend_offer(struct frontend *f, const void *command, size_t size, const void *more,
+                    size_t more_size, size_t room);
+/* Waits for an answer (10 s); returns its bytes; `reply` gets at most `room`. */
+size_t frontend_wait(struct frontend *f, void *reply, size_t room);
+/* Both; returns the type of the answer. */
+uint32_t frontend_command(struct frontend *f, const void *command, size_t size, void *reply,
+                          size_t room);
+uint32_t frontend_command_more(struct frontend *f, const void *command, size_t size,
+                               const void *more, size_t more_size);
+
+/* Shorthands for what every test needs; they return the type of the answer. `fenced` as the
+ * kernel's driver does it. */
+uint32_t frontend_context(struct frontend *f, uint32_t type, uint32_t context);
+uint32_t frontend_context_resource(struct frontend *f, uint32_t type, uint32_t context,
+                                   uint32_t resource);
+uint32_t frontend_create_3d(struct frontend *f, uint32_t resource, uint32_t width, uint32_t height);
+uint32_t frontend_create_2d(struct frontend *f, uint32_t resource, uint32_t width, uint32_t height);
+uint32_t frontend_unref(struct frontend *f, uint32_t resource);
+uint32_t frontend_attach(struct frontend *f, uint32_t resource, uint64_t address, uint32_t length);
+uint32_t frontend_submit(struct frontend *f, uint32_t context, const uint32_t *dwords, size_t n);
+uint32_t frontend_transfer(struct frontend *f, uint32_t type, uint32_t context, uint32_t resource,
+                           uint32_t width, uint32_t height);
+/* Clears a render target by a command stream; colours 0..1. */
+uint32_t frontend_clear(struct frontend *f, uint32_t context, uint32_t resource,
+                        const float colour[4]);
+
+/* The pid of the renderer that gpup-vgpu started, or -1. */
+pid_t frontend_renderer(const struct frontend *f);
+
+#endif

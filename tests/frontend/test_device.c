@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "frontend.h"
+
+#include <glib.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The device process with its renderer (software), driven as a guest's kernel does it. */
+
+#define OK       VIRTIO_GPU_RESP_OK_NODATA
+#define WIDTH    64u
+#define HEIGHT   32u
+#define PIXELS   (WIDTH * HEIGHT * 4)
+#define MIB      (1u << 20)
+#define VRAM_MIB 64u
+
+static const char *const options[] = {"--vram=64M", "--hang-ms=5000", NULL};
+static const float blue[4] = {0.25f, 0.5f, 0.75f, 1.0f};
+
+static void set_up(struct frontend *f, gconstpointer data)
+{
+    frontend_start(f, options);
+}
+
+static void tear_down(struct frontend *f, gconstpointer data)
+{
+    frontend_stop(f);
+}
+
+static void start_drawing(struct frontend *f, uint32_t context, uint32_t resource)
+{
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, context), ==, OK);
+    g_assert_cmphex(frontend_create_3d(f, resource, WIDTH, HEIGHT), ==, OK);
+    g_assert_cmphex(frontend_attach(f, resource, FRONTEND_DATA, PIXELS), ==, OK);
+    g_assert_cmphex(
+        frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, context, resource), ==,
+        OK);
+}
+
+static void assert_drawn(struct frontend *f, uint32_t context, uint32_t resource)
+{
+    static const unsigned char bgra[4] = {0xbf, 0x80, 0x40, 0xff};
+
+    g_assert_cmphex(frontend_clear(f, context, resource, blue), ==, OK);
+    memset(f->memory + FRONTEND_DATA, 0, PIXELS);
+    g_assert_cmphex(frontend_transfer(f, VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, context, resource,
+                                      WIDTH, HEIGHT),
+                    ==, OK);
+    for (unsigned i = 0; i < PIXELS; i++)
+        g_assert_cmpint(ABS((int)f->memory[FRONTEND_DATA + i] - (int)bgra[i % 4]), <=, 1);
+}
+
+/* What a driver asks at its start. */
+static void probing(struct frontend *f, gconstpointer data)
+{
+    struct virtio_gpu_ctrl_hdr display = {.type = VIRTIO_GPU_CMD_GET_DISPLAY_INFO};
+    struct virtio_gpu_get_capset_info info = {.hdr = {.type = VIRTIO_GPU_CMD_GET_CAPSET_INFO},
+                                              .capset_index = 1};
+    struct virtio_gpu_get_capset get = {.hdr = {.type = VIRTIO_GPU_CMD_GET_CAPSET}, .capset_id = 2};
+    struct virtio_gpu_cmd_get_edid get_edid = {.hdr = {.type = VIRTIO_GPU_CMD_GET_EDID}};
+    struct virtio_gpu_resp_display_info heads;
+    struct virtio_gpu_resp_capset_info capset;
+    struct virtio_gpu_resp_edid edid;
+    static unsigned char caps[16384];
+    unsigned char sum = 0;
+    uint32_t mib, bits;
+
+    g_assert_cmphex(frontend_command(f, &display, sizeof(display), &heads, sizeof(heads)), ==,
+                    VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+    g_assert_cmpuint(heads.pmodes[0].enabled, ==, 0);
+    g_assert_cmphex(frontend_command(f, &get_edid, sizeof(get_edid), &edid, sizeof(edid)), ==,
+                    VIRTIO_GPU_RESP_OK_EDID);
+    g_assert_cmpuint(edid.size, ==, 128);
+    for (unsigned i = 0; i < 128; i++)
+        sum = (unsigned char)(sum + edid.edid[i]);
+    g_assert_cmpuint(sum, ==, 0);
+    g_assert_cmphex(frontend_command(f, &info, sizeof(info), &capset, sizeof(capset)), ==,
+                    VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+    g_assert_cmpuint(capset.capset_id, ==, 2);
+    get.capset_version = capset.capset_max_version;
+    g_assert_cmphex(frontend_command(f, &get, sizeof(get), caps, sizeof(caps)), ==,
+                    VIRTIO_GPU_RESP_OK_CAPSET);
+    /* virgl_caps_v2: the partition's memory, not the host's; then the renderer's name */
+    memcpy(&mib, caps + 24 + 692, 4);
+    memcpy(&bits, caps + 24 + 688, 4);
+    g_assert_cmpuint(mib, ==, VRAM_MIB);
+    g_assert_cmphex(bits & (1 << 2 | 1 << 3), ==, 1 << 2);
+    g_assert_nonnull(strcasestr((char *)caps + 24 + 696, "llvmpipe"));
+}
+
+static void drawing(struct frontend *f, gconstpointer data)
+{
+    start_drawing(f, 1, 10);
+    assert_drawn(f, 1, 10);
+    g_assert_cmphex(frontend_unref(f, 10), ==, OK);
+    g_assert_cmphex(frontend_unref(f, 10), ==, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 1), ==, OK);
+    g_assert_cmphex(frontend_clear(f, 1, 10, blue), ==, VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
+}
+
+/* A 2D resource's content is there when the renderer reads it. */
+static void dumb_buffers(struct frontend *f, gconstpointer data)
+{
+    struct virtio_gpu_transfer_to_host_2d transfer = {
+        .hdr = {.type = VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D},
+        .r = {0, 0, WIDTH, HEIGHT},
+        .resource_id = 5};
+    struct virtio_gpu_set_scanout scanout = {
+        .hdr = {.type = VIRTIO_GPU_CMD_SET_SCANOUT}, .r = {0, 0, WIDTH, HEIGHT}, .resource_id = 5};
+
+    g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==, OK);
+    g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
+    g_assert_cmphex(frontend_command(f, &transfer, sizeof(transfer), NULL, 0), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER); /* no backing */
+    g_assert_cmphex(frontend_attach(f, 5, FRONTEND_DATA, PIXELS), ==, OK);
+    memset(f->memory + FRONTEND_DATA, 0x5a, PIXELS);
+    g_assert_cmphex(frontend_command(f, &transfer, sizeof(transfer), NULL, 0), ==, OK);
+    transfer.offset = 4; /* the last line would end behind the backing */
+    g_assert_cmphex(frontend_command(f, &transfer, sizeof(transfer), NULL, 0), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    g_assert_cmphex(frontend_command(f, &scanout, sizeof(scanout), NULL, 0), ==, OK);
+    g_assert_cmpint(frontend_renderer(f), ==, -1); /* nobody has drawn */
+
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 1), ==, OK);
+    g_assert_cmphex(frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 5), ==, OK);
+    memset(f->memory + FRONTEND_DATA, 0, 16);
+    g_assert_cmphex(frontend_transfer(f, VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, 1, 5, WIDTH, HEIGHT),
+                    ==, OK);
+    g_assert_cmphex(f->memory[FRONTEND_DATA], ==, 0x5a);
+}
+
+/* The limit holds, whatever the shape, and what is freed can be used again. */
+static void memory_limit(struct frontend *f, gconstpointer data)
+{
+    for (unsigned round = 0; round < 3; round++) {
+        unsigned n = 0;
+
+        while (frontend_create_3d(f, 100 + n, 2048, 2048) == OK) /* 16 MiB each */
+            n++;
+        g_assert_cmpuint(n, ==, VRAM_MIB / 16);
+        g_assert_cmphex(frontend_create_3d(f, 999, 2048, 2048), ==,
+                        VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+        g_assert_cmphex(frontend_create_2d(f, 999, 16, 16), ==, VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+        while (n > 0)
+            g_assert_cmphex(frontend_unref(f, 100 + --n), ==, OK);
+    }
+    g_assert_cmphex(frontend_create_3d(f, 999, UINT32_MAX, 65536), ==,
+                    VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+    g_assert_cmphex(frontend_create_3d(f, 999, UINT32_MAX, UINT32_MAX), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER); /* beyond 64 bits */
+    g_assert_cmphex(frontend_create_2d(f, 999, UINT32_MAX, UINT32_MAX), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+}
+
+static void hostile_streams(struct frontend *f, gconstpointer data)
+{
+    const uint32_t create[] = {48 | 11u << 16, 0, 2, 1, 2, 2048, 2048, 1, 1, 0, 0, 0, 1};
+    const uint32_t meminfo[] = {50 | 1u << 16, 10};
+    const uint32_t video[] = {53 | 1u << 16, 1};
+    const uint32_t unknown[] = {99};
+    const uint32_t too_long[] = {7 | 9u << 16, 0};
+
+    start_drawing(f, 1, 10);
+    g_assert_cmphex(frontend_submit(f, 1, create, G_N_ELEMENTS(create)), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    g_assert_cmphex(frontend_submit(f, 1, meminfo, 2), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    g_assert_cmphex(frontend_submit(f, 1, video, 2), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    g_assert_cmphex(frontend_submit(f, 1, unknown, 1), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    g_assert_cmphex(frontend_submit(f, 1, too_long, 2), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    assert_drawn(f, 1, 10);
+}
+
+static void hostile_commands(struct frontend *f, gconstpointer data)
+{
+    struct virtio_gpu_ctrl_hdr unknown = {.type = 0x777};
+    struct virtio_gpu_cmd_submit submit = {.hdr = {.type = VIRTIO_GPU_CMD_SUBMIT_3D, .ctx_id = 1},
+                                           .size = 4096};
+    struct virtio_gpu_resource_attach_backing attach = {
+        .hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING}, .resource_id = 10};
+
+    g_assert_cmphex(frontend_command(f, &unknown, sizeof(unknown), NULL, 0), ==,
+                    VIRTIO_GPU_RESP_ERR_UNSPEC);
+    g_assert_cmphex(frontend_command(f, &unknown, 3, NULL, 0), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
+    start_drawing(f, 1, 10);
+    g_assert_cmphex(frontend_command(f, &submit, sizeof(submit), NULL, 0), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER); /* says more than it has */
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 1), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 0), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
+    g_assert_cmphex(frontend_create_3d(f, 0, 1, 1), ==, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
+    g_assert_cmphex(frontend_attach(f, 10, FRONTEND_DATA, PIXELS), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER); /* it has one */
+    g_assert_cmphex(frontend_create_3d(f, 11, 1, 1), ==, OK);
+    g_assert_cmphex(frontend_attach(f, 11, FRONTEND_MEMORY - 8, 16), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER); /* outside of the memory */
+    attach.resource_id = 11;
+    attach.nr_entries = UINT32_MAX;
+    g_assert_cmphex(frontend_command(f, &attach, sizeof(attach), NULL, 0), ==,
+                    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    assert_drawn(f, 1, 10);
+}
+
+static void stop_and_cont(struct frontend *f, gconstpointer data)
+{
+    start_drawing(f, 1, 10);
+    for (unsigned i = 0; i < 5; i++) {
+        frontend_pause(f);
+        g_assert_cmpuint(f->base, ==, f->seen);
+        frontend_resume(f);
+        assert_drawn(f, 1, 10);
+    }
+}
+
+static void reboot(struct frontend *f, gconstpointer data)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        start_drawing(f, 1, 10); /* the same numbers: nothing was left */
+        assert_drawn(f, 1, 10);
+        g_assert_cmphex(frontend_create_3d(f, 11, 2048, 2048), ==, OK);
+        frontend_reset(f);
+    }
+}
+
+/* Killed, the renderer is replaced: old contexts refuse, new ones draw, memory is free again. */
+static void killed_renderer(struct frontend *f, gconstpointer data)
+{
+    for (uint32_t i = 1; i <= 3; i++) {
+        pid_t renderer;
+        gint64 began;
+
+        start_drawing(f, i, 10 * i);
+        assert_drawn(f, i, 10 * i);
+        renderer = frontend_renderer(f);
+        g_assert_cmpint(renderer, >, 0);
+        began = g_get_monotonic_time();
+        g_assert_cmpint(kill(renderer, SIGKILL), ==, 0);
+        while (frontend_clear(f, i, 10 * i, blue) == OK) /* until it is noticed */
+            g_assert_cmpint(g_get_monotonic_time() - began, <, 5 * G_USEC_PER_SEC);
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, i), ==, OK);
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 100 + i), ==, OK);
+        g_test_message("back after %.0f ms", (double)(g_get_monotonic_time() - began) / 1000);
+        g_assert_cmphex(frontend_create_3d(f, 100 * i, 2048, 2048 * 3), ==, OK); /* 48 MiB */
+        g_assert_cmphex(frontend_unref(f, 100 * i), ==, OK);
+        g_assert_cmphex(frontend_unref(f, 10 * i), ==, OK);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *path;
+        void (*func)(struct frontend *, gconstpointer);
+    } tests[] = {
+        {"/device/probing", probing},
+        {"/device/drawing", drawing},
+        {"/device/dumb-buffers", dumb_buffers},
+        {"/device/memory-limit", memory_limit},
+        {"/device/hostile-streams", hostile_streams},
+        {"/device/hostile-commands", hostile_commands},
+        {"/device/stop-cont", stop_and_cont},
+        {"/device/reboot", reboot},
+        {"/device/killed-renderer", killed_renderer},
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
+        g_test_add(tests[i].path, struct frontend, NULL, set_up, tests[i].func, tear_down);
+    return g_test_run();
+}
