@@ -205,6 +205,13 @@ static int check_free(const struct gpup_gpu *gpu, struct gpup_error **err)
                           gpup_gpu_short_id(gpu), holders.text);
 }
 
+int gpup_inventory_may_partition(const struct gpup_gpu *gpu, unsigned n, struct gpup_error **err)
+{
+    int ret = check_count(gpu, n, err);
+
+    return ret < 0 || n == gpu->n_slots ? ret : check_free(gpu, err);
+}
+
 static void drop_slots(struct gpup_gpu *gpu)
 {
     for (size_t i = 0; i < gpu->n_slots; i++)
@@ -219,13 +226,9 @@ int gpup_inventory_partition(struct gpup_inventory *inventory, struct gpup_gpu *
 {
     const struct gpup_provider *provider = provider_of(inventory, gpu);
     struct gpup_slot *slots = NULL;
-    int ret = check_count(gpu, n, err);
+    int ret = gpup_inventory_may_partition(gpu, n, err);
 
-    if (ret == 0 && n == gpu->n_slots)
-        return 0;
-    if (ret == 0)
-        ret = check_free(gpu, err);
-    if (ret < 0)
+    if (ret < 0 || n == gpu->n_slots)
         return ret;
     if (gpu->n_slots > 0 && provider->destroy) {
         ret = provider->destroy(&inventory->system, gpu, err);

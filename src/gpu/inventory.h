@@ -29,6 +29,9 @@ int gpup_inventory_rescan(struct gpup_inventory *inventory, struct gpup_error **
 int gpup_inventory_partition(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned n,
                              struct gpup_error **err);
 
+/* Whether that would be done, with the same errors, without doing it. */
+int gpup_inventory_may_partition(const struct gpup_gpu *gpu, unsigned n, struct gpup_error **err);
+
 /* Takes the slot for an adapter (the provider readies it), or gives it back. */
 int gpup_inventory_take(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned slot,
                         const char *adapter, const char *vm, const struct gpup_grant *grant,

@@ -46,8 +46,7 @@ void vgpu_device_renderer(struct vgpu_device *device, int sock, int pidfd);
 /* There is none: `reason` is logged, and what needs one is refused for a while. */
 void vgpu_device_no_renderer(struct vgpu_device *device, const char *reason);
 
-/* The pidfd of the renderer that lives, borrowed, or -1. */
-int vgpu_device_renderer_pidfd(const struct vgpu_device *device);
+bool vgpu_device_has_renderer(const struct vgpu_device *device);
 
 void vgpu_device_usage(const struct vgpu_device *device, struct vgpu_usage *usage);
 

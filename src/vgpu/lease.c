@@ -63,15 +63,13 @@ static int connect_to(const char *path, struct gpup_error **err)
     return sock;
 }
 
-static int say_hello(const struct lease *lease, int sock, uint32_t flags, int pidfd,
-                     struct gpup_error **err)
+static int say_hello(const struct lease *lease, int sock, uint32_t flags, struct gpup_error **err)
 {
     struct gpup_msg_hello hello = {.header = header(GPUP_MSG_HELLO), .flags = flags};
     int ret;
 
     memcpy(hello.adapter, lease->adapter, sizeof(hello.adapter));
-    ret =
-        gpup_seqpacket_send(sock, &hello, sizeof(hello), &pidfd, pidfd >= 0 ? 1 : 0, MSG_DONTWAIT);
+    ret = gpup_seqpacket_send(sock, &hello, sizeof(hello), NULL, 0, MSG_DONTWAIT);
     return ret < 0 ? gpup_error_set(err, -ret, "greeting gpupd: %s", strerror(-ret)) : 0;
 }
 
@@ -190,8 +188,9 @@ static void on_retry(void *data)
     struct lease *lease = data;
     int sock = connect_to(lease->path, NULL);
 
-    if (sock >= 0 && say_hello(lease, sock, GPUP_HELLO_ADOPT,
-                               lease->events->renderer_pidfd(lease->data), NULL) < 0) {
+    if (sock >= 0 &&
+        say_hello(lease, sock, lease->events->has_renderer(lease->data) ? GPUP_HELLO_ADOPT : 0,
+                  NULL) < 0) {
         close(sock);
         sock = -1;
     }
@@ -241,8 +240,7 @@ struct lease *lease_new(struct vgpu_loop *loop, const char *socket_path, const c
     snprintf(lease->adapter, sizeof(lease->adapter), "%s", adapter);
     lease->retry_timer = vgpu_loop_add_timer(loop, on_retry, lease, err);
     sock = lease->retry_timer ? connect_to(socket_path, err) : -1;
-    if (sock >= 0 &&
-        (say_hello(lease, sock, 0, -1, err) < 0 || await_grant(sock, grant, err) < 0)) {
+    if (sock >= 0 && (say_hello(lease, sock, 0, err) < 0 || await_grant(sock, grant, err) < 0)) {
         close(sock);
         sock = -1;
     }

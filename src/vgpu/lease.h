@@ -4,6 +4,8 @@
 
 #include "wire/gpupd.h"
 
+#include <stdbool.h>
+
 struct gpup_error;
 struct vgpu_loop;
 
@@ -17,7 +19,7 @@ struct lease;
 struct lease_events {
     void (*renderer)(void *data, int sock, int pidfd); /* both are the receiver's */
     void (*no_renderer)(void *data, const char *reason);
-    int (*renderer_pidfd)(void *data); /* the one that lives, borrowed, or -1 */
+    bool (*has_renderer)(void *data);
 };
 
 /* Asks for the grant of this adapter; waits 5 s at most. NULL with the reason. */

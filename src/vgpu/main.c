@@ -63,17 +63,17 @@ static void on_no_renderer(void *data, const char *reason)
     vgpu_device_no_renderer(((struct vgpu *)data)->device, reason);
 }
 
-static int on_renderer_pidfd(void *data)
+static bool has_renderer(void *data)
 {
     struct vgpu *v = data;
 
-    return v->device ? vgpu_device_renderer_pidfd(v->device) : -1;
+    return v->device && vgpu_device_has_renderer(v->device);
 }
 
 static const struct lease_events lease_events = {
     .renderer = on_renderer,
     .no_renderer = on_no_renderer,
-    .renderer_pidfd = on_renderer_pidfd,
+    .has_renderer = has_renderer,
 };
 
 static void on_report(void *data)

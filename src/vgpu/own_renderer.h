@@ -10,7 +10,7 @@ struct vgpu_loop;
  * hand, without gpupd. `node` is a render node, or NULL for the software renderer. The loop reaps
  * it when it ends.
  */
-int own_renderer_start(struct vgpu_loop *loop, const char *program, const char *node, int *sock, int *pidfd,
-                       struct gpup_error **err);
+int own_renderer_start(struct vgpu_loop *loop, const char *program, const char *node, int *sock,
+                       int *pidfd, struct gpup_error **err);
 
 #endif

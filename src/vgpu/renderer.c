@@ -68,11 +68,6 @@ bool renderer_is_busy(const struct renderer *r)
     return r && !r->ended && r->outstanding > 0;
 }
 
-int renderer_pidfd(const struct renderer *r)
-{
-    return r->pidfd;
-}
-
 uint64_t renderer_seq(const struct renderer *r)
 {
     return r->seq;

@@ -62,7 +62,4 @@ bool renderer_is_busy(const struct renderer *renderer);
  */
 int renderer_drain(struct renderer *renderer, int timeout_ms);
 
-/* Its pidfd, borrowed; -1 when there is none. */
-int renderer_pidfd(const struct renderer *renderer);
-
 #endif

@@ -255,7 +255,7 @@ void vgpu_device_no_renderer(struct vgpu_device *d, const char *reason)
     run_requests(d);
 }
 
-int vgpu_device_renderer_pidfd(const struct vgpu_device *d)
+bool vgpu_device_has_renderer(const struct vgpu_device *d)
 {
-    return renderer_is_ready(d->renderer) ? renderer_pidfd(d->renderer) : -1;
+    return d->renderer != NULL;
 }

@@ -25,8 +25,8 @@ enum gpup_msg_type {
     GPUP_MSG_ANSWER = 2,
     /* gpup-vgpu -> gpupd: struct gpup_msg_hello. Answer: GPUP_MSG_GRANT, or GPUP_MSG_ANSWER with
      * the refusal. The connection is the lease: it stays open as long as the VM runs. After gpupd
-     * was restarted, gpup-vgpu connects again and says hello with the flag ADOPT; when it has a
-     * renderer it sends that renderer's pidfd along (one descriptor). */
+     * was restarted, gpup-vgpu connects again and says hello with the flag ADOPT when it has a
+     * renderer: gpupd wrote down which one that is. */
     GPUP_MSG_HELLO = 10,
     GPUP_MSG_GRANT = 11,
     /* gpup-vgpu -> gpupd: struct gpup_msg_plain. A renderer is wanted (the first, or another after

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/verbs.h"
+
+#include "core/adapter.h"
+#include "core/error.h"
+#include "core/resolve.h"
+#include "core/units.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Giving a VM an adapter, changing it, taking it away. */
+
+struct assignment {
+    char *vm;
+    struct gpup_adapter *adapter;
+    unsigned flags;
+};
+
+static void assignment_free(void *data)
+{
+    struct assignment *a = data;
+
+    g_free(a->vm);
+    gpup_adapter_free(a->adapter);
+    g_free(a);
+}
+
+static int take_lines(struct gpup_call *call, GStrv lines)
+{
+    for (char **line = lines; line && *line; line++)
+        g_ptr_array_add(call->lines, g_strdup(*line));
+    g_strfreev(lines);
+    return 0;
+}
+
+static int set_pin(struct gpup_call *call, const char *word, struct gpup_adapter *adapter,
+                   struct gpup_error **err)
+{
+    size_t n, index;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+
+    free(adapter->gpu);
+    adapter->gpu = NULL;
+    if (!*word)
+        return 0;
+    if (gpup_find_gpu(gpus, n, word, &index, err) < 0)
+        return -ENOENT;
+    adapter->gpu = strdup(gpus[index]->key);
+    return 0;
+}
+
+/* One entry of the call's `adapter`: what it sets is changed, the rest stays. */
+static int set_entry(struct gpup_call *call, const char *name, GVariant *value,
+                     struct gpup_adapter *adapter, struct gpup_error **err)
+{
+    enum gpup_resource resource;
+    const char *text;
+
+    if (!g_variant_is_of_type(value, G_VARIANT_TYPE_STRING))
+        return gpup_error_set(err, EINVAL, "adapter: '%s' is not a string", name);
+    text = g_variant_get_string(value, NULL);
+    if (strcmp(name, "gpu") == 0)
+        return set_pin(call, text, adapter, err);
+    if (strcmp(name, "kind") == 0) {
+        if (gpup_kind_from_name(text, &adapter->kind) < 0)
+            return gpup_error_set(err, EINVAL, "'%s' is not a kind: it is virtio or sriov", text);
+        return 0;
+    }
+    if (gpup_resource_from_name(name, &resource) < 0)
+        return gpup_error_set(err, EINVAL, "an adapter has no '%s'", name);
+    adapter->request[resource] = (struct gpup_request){0};
+    return *text ? gpup_request_parse(resource, text, &adapter->request[resource], err) : 0;
+}
+
+/* The kind follows from the GPU it is pinned to, else from what the host has. */
+static enum gpup_kind default_kind(struct gpup_call *call, const struct gpup_adapter *adapter)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (adapter->gpu ? strcmp(gpus[i]->key, adapter->gpu) == 0
+                         : gpus[i]->mode != GPUP_MODE_UNUSABLE)
+            return gpus[i]->kind;
+    }
+    return GPUP_KIND_VIRTIO;
+}
+
+/* What no GPU of this host could ever give is refused now, not at the VM's start. */
+static int check_against_host(struct gpup_call *call, const struct gpup_adapter *adapter,
+                              struct gpup_error **err)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+    const struct gpup_request *vram = &adapter->request[GPUP_VRAM];
+    uint64_t most = 0;
+    char asked[GPUP_UNIT_BUF], has[GPUP_UNIT_BUF];
+
+    for (size_t i = 0; i < n; i++) {
+        if (gpus[i]->kind == adapter->kind && gpus[i]->resource[GPUP_VRAM].total > most &&
+            (!adapter->gpu || strcmp(gpus[i]->key, adapter->gpu) == 0))
+            most = gpus[i]->resource[GPUP_VRAM].total;
+    }
+    if (!vram->has_min || vram->min <= most)
+        return 0;
+    return gpup_error_set(err, EINVAL,
+                          "%s of memory is more than %s has: at most %s can be asked for",
+                          gpup_format_size(vram->min, asked, sizeof(asked)),
+                          adapter->gpu ? "that GPU" : "any GPU of this host",
+                          gpup_format_size(most, has, sizeof(has)));
+}
+
+static int build_adapter(struct gpup_call *call, const char *vm, GVariant *entries,
+                         struct gpup_adapter **out, struct gpup_error **err)
+{
+    struct gpup_vm *known = gpup_vms_find(call->daemon->vms, vm);
+    struct gpup_adapter *adapter =
+        known && known->adapter ? gpup_adapter_copy(known->adapter) : calloc(1, sizeof(*adapter));
+    bool is_new = !known || !known->adapter, has_kind = false;
+    GVariantIter iter;
+    const char *name;
+    GVariant *value;
+    int ret = adapter ? 0 : gpup_error_set(err, ENOMEM, "out of memory");
+
+    g_variant_iter_init(&iter, entries);
+    while (ret == 0 && g_variant_iter_next(&iter, "{&sv}", &name, &value)) {
+        has_kind |= strcmp(name, "kind") == 0;
+        ret = set_entry(call, name, value, adapter, err);
+        g_variant_unref(value);
+    }
+    if (ret == 0 && is_new && !has_kind)
+        adapter->kind = default_kind(call, adapter);
+    if (ret == 0)
+        ret = gpup_adapter_check(adapter, err);
+    if (ret == 0)
+        ret = check_against_host(call, adapter, err);
+    if (ret < 0)
+        g_clear_pointer(&adapter, gpup_adapter_free);
+    *out = adapter;
+    return ret;
+}
+
+static int assign_work(struct gpup_call *call, struct gpup_error **err)
+{
+    struct assignment *a = call->data;
+    GStrv lines = NULL;
+    int ret = gpup_manager_assign(gpup_vms_manager(call->daemon->vms), a->vm, a->adapter, a->flags,
+                                  &lines, err);
+
+    return ret < 0 ? ret : take_lines(call, lines);
+}
+
+static int unassign_work(struct gpup_call *call, struct gpup_error **err)
+{
+    struct assignment *a = call->data;
+    GStrv lines = NULL;
+    int ret =
+        gpup_manager_unassign(gpup_vms_manager(call->daemon->vms), a->vm, a->flags, &lines, err);
+
+    return ret < 0 ? ret : take_lines(call, lines);
+}
+
+static void assigned(struct gpup_call *call)
+{
+    gpup_vms_refresh(call->daemon->vms);
+    gpup_call_finish(call);
+}
+
+static struct assignment *new_assignment(struct gpup_call *call)
+{
+    struct assignment *a = g_new0(struct assignment, 1);
+
+    g_variant_get_child(call->parameters, 0, "s", &a->vm);
+    a->flags = (gpup_call_flag(call, "dry-run") ? GPUP_ASSIGN_DRY_RUN : 0) |
+               (gpup_call_flag(call, "force") ? GPUP_ASSIGN_FORCE : 0);
+    call->data = a;
+    call->data_free = assignment_free;
+    return a;
+}
+
+void gpup_verb_assign(struct gpup_call *call)
+{
+    struct assignment *a = new_assignment(call);
+    g_autoptr(GVariant) entries = g_variant_get_child_value(call->parameters, 1);
+    struct gpup_error *error = NULL;
+
+    if (build_adapter(call, a->vm, entries, &a->adapter, &error) < 0)
+        gpup_call_fail(call, error);
+    else
+        gpup_call_work(call, assign_work, assigned);
+}
+
+void gpup_verb_unassign(struct gpup_call *call)
+{
+    new_assignment(call);
+    gpup_call_work(call, unassign_work, assigned);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_CALL_H
+#define GPUP_DAEMON_CALL_H
+
+#include "daemon/daemon.h"
+
+#include <gio/gio.h>
+
+struct gpup_error;
+
+/*
+ * One method call that changes something: authorised, then done on the main thread, or partly by a
+ * worker, then answered with its lines or its error.
+ */
+struct gpup_call {
+    struct gpup_daemon *daemon;
+    GDBusMethodInvocation *invocation;
+    GVariant *parameters;                /* of the call, borrowed */
+    GHashTable *options;                 /* name -> GVariant *: what was given */
+    char *gpu_key;                       /* of SetPartitionCount, or NULL */
+    GPtrArray *lines;                    /* char *: the answer */
+    void (*run)(struct gpup_call *call); /* once authorised; ends in gpup_call_finish() */
+    int (*work)(struct gpup_call *call, struct gpup_error **err); /* in a worker thread */
+    void (*worked)(struct gpup_call *call);                       /* after it succeeded */
+    void *data;                                                   /* of `work` */
+    GDestroyNotify data_free;
+};
+
+/* Checks `action`, reads the options (the last parameter), then runs. `allowed`: the options'
+ * names, each ended by its type's letter ("dry-run:b"), ended by NULL. */
+void gpup_call_start(struct gpup_daemon *daemon, GDBusMethodInvocation *invocation,
+                     const char *action, const char *gpu_key, const char *const *allowed,
+                     void (*run)(struct gpup_call *call));
+
+bool gpup_call_flag(struct gpup_call *call, const char *option);
+guint32 gpup_call_number(struct gpup_call *call, const char *option, guint32 otherwise);
+
+/* Runs `work` in a thread, then `worked` (NULL: answers). A failure answers with it. */
+void gpup_call_work(struct gpup_call *call,
+                    int (*work)(struct gpup_call *call, struct gpup_error **err),
+                    void (*worked)(struct gpup_call *call));
+
+void gpup_call_line(struct gpup_call *call, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Answers with the lines and frees the call. */
+void gpup_call_finish(struct gpup_call *call);
+/* Answers with the error (which is freed) and frees the call. */
+void gpup_call_fail(struct gpup_call *call, struct gpup_error *error);
+
+/* The D-Bus error of ours that an error is. */
+void gpup_return_error(GDBusMethodInvocation *invocation, const struct gpup_error *error);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/cgroup.h"
+
+#include "core/units.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The kernel's Documentation/admin-guide/cgroup-v2.rst. */
+
+#define PERIOD_US 100000u
+
+struct gpup_cgroups {
+    char *base; /* where partitions' groups are made; NULL: nowhere */
+    bool cpu, memory;
+    char *problem;
+};
+
+static bool write_file(const char *dir, const char *name, const char *text)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return false;
+    n = write(fd, text, strlen(text));
+    close(fd);
+    return n == (ssize_t)strlen(text);
+}
+
+/* The second field of the first cgroup2 line is where it is mounted. */
+static char *find_mount(void)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!g_file_get_contents("/proc/self/mounts", &text, NULL, NULL))
+        return NULL;
+    lines = g_strsplit(text, "\n", 0);
+    for (char **line = lines; *line; line++) {
+        g_auto(GStrv) fields = g_strsplit(*line, " ", 4);
+
+        if (g_strv_length(fields) == 4 && strcmp(fields[2], "cgroup2") == 0)
+            return g_strdup(fields[1]);
+    }
+    return NULL;
+}
+
+static char *own_group(void)
+{
+    g_autofree char *text = NULL;
+    const char *line;
+
+    if (!g_file_get_contents("/proc/self/cgroup", &text, NULL, NULL))
+        return NULL;
+    line = g_str_has_prefix(text, "0::") ? text : strstr(text, "\n0::");
+    if (!line)
+        return NULL;
+    line += *line == '\n' ? 4 : 3;
+    return g_strndup(line, strcspn(line, "\n"));
+}
+
+/* A group with processes of its own hands nothing down: gpupd moves into a leaf of it. */
+static void move_to_leaf(const char *base)
+{
+    g_autofree char *leaf = g_build_filename(base, "supervisor", NULL);
+
+    if (g_mkdir(leaf, 0755) == 0 || errno == EEXIST)
+        write_file(leaf, "cgroup.procs", "0");
+}
+
+static char *make_base(const char *mount)
+{
+    g_autofree char *own = own_group();
+    char *base;
+
+    if (!own)
+        return NULL;
+    if (strcmp(own, "/") == 0) {
+        base = g_build_filename(mount, "gpup.slice", NULL);
+        write_file(mount, "cgroup.subtree_control", "+cpu");
+        write_file(mount, "cgroup.subtree_control", "+memory");
+    } else {
+        /* after a restart we may start in the leaf already */
+        if (g_str_has_suffix(own, "/supervisor"))
+            own[strlen(own) - strlen("/supervisor")] = '\0';
+        base = g_build_filename(mount, own, NULL);
+        move_to_leaf(base);
+    }
+    if (g_mkdir(base, 0755) == 0 || errno == EEXIST)
+        return base;
+    g_free(base);
+    return NULL;
+}
+
+static bool enable(const char *base, const char *controller)
+{
+    g_autofree char *text = g_strconcat("+", controller, NULL);
+
+    return write_file(base, "cgroup.subtree_control", text);
+}
+
+static void describe(struct gpup_cgroups *c)
+{
+    if (!c->base)
+        c->problem = g_strdup("no cgroup v2 that gpupd may use: a renderer's memory beside the "
+                              "quota and its CPU share are not limited");
+    else if (!c->cpu || !c->memory)
+        c->problem = g_strdup_printf("cgroup v2 without %s: %s",
+                                     !c->cpu && !c->memory ? "cpu and memory"
+                                     : c->cpu              ? "memory"
+                                                           : "cpu",
+                                     c->cpu ? "a renderer's memory beside the quota is not limited"
+                                            : "the software GPU's compute share is not held");
+}
+
+struct gpup_cgroups *gpup_cgroups_new(const char *mount)
+{
+    struct gpup_cgroups *c = g_new0(struct gpup_cgroups, 1);
+    g_autofree char *found = mount ? g_strdup(mount) : find_mount();
+
+    c->base = found ? make_base(found) : NULL;
+    if (c->base) {
+        c->cpu = enable(c->base, "cpu");
+        c->memory = enable(c->base, "memory");
+    }
+    describe(c);
+    return c;
+}
+
+void gpup_cgroups_free(struct gpup_cgroups *c)
+{
+    if (!c)
+        return;
+    g_free(c->base);
+    g_free(c->problem);
+    g_free(c);
+}
+
+bool gpup_cgroups_have_cpu(const struct gpup_cgroups *c)
+{
+    return c->cpu;
+}
+
+bool gpup_cgroups_have_memory(const struct gpup_cgroups *c)
+{
+    return c->memory;
+}
+
+const char *gpup_cgroups_problem(const struct gpup_cgroups *c)
+{
+    return c->problem;
+}
+
+static char *group_of(struct gpup_cgroups *c, const char *adapter)
+{
+    g_autofree char *name = g_strconcat("partition-", adapter, NULL);
+
+    return g_build_filename(c->base, name, NULL);
+}
+
+/* weight: cgroup's range is 1..10000, 100 the usual; an equal share of a few lands around it. */
+static void set_cpu(const char *dir, const struct gpup_share *compute, unsigned n_cpus)
+{
+    guint64 weight = CLAMP(compute->weight / 1000, 1, 10000);
+    guint64 quota = compute->cap * n_cpus * PERIOD_US / GPUP_PPM_FULL;
+    g_autofree char *weight_text = g_strdup_printf("%" G_GUINT64_FORMAT, weight);
+    g_autofree char *max =
+        compute->cap >= GPUP_PPM_FULL
+            ? g_strdup("max")
+            : g_strdup_printf("%" G_GUINT64_FORMAT " %u", MAX(quota, 1000), PERIOD_US);
+
+    if (!write_file(dir, "cpu.weight", weight_text) || !write_file(dir, "cpu.max", max))
+        g_warning("%s: the CPU share cannot be set: %s", dir, g_strerror(errno));
+}
+
+int gpup_cgroups_open(struct gpup_cgroups *c, const char *adapter, uint64_t memory,
+                      const struct gpup_share *compute, unsigned n_cpus)
+{
+    g_autofree char *dir = NULL;
+
+    if (!c->base)
+        return -1;
+    dir = group_of(c, adapter);
+    if (g_mkdir(dir, 0755) < 0 && errno != EEXIST) {
+        g_warning("%s: %s", dir, g_strerror(errno));
+        return -1;
+    }
+    if (c->memory) {
+        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, (guint64)memory);
+
+        if (!write_file(dir, "memory.max", text))
+            g_warning("%s: the memory limit cannot be set: %s", dir, g_strerror(errno));
+    }
+    if (c->cpu && compute)
+        set_cpu(dir, compute, n_cpus);
+    return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+void gpup_cgroups_remove(struct gpup_cgroups *c, const char *adapter)
+{
+    g_autofree char *dir = c->base ? group_of(c, adapter) : NULL;
+
+    if (!dir || !g_file_test(dir, G_FILE_TEST_IS_DIR))
+        return;
+    write_file(dir, "cgroup.kill", "1");
+    /* its processes may take a moment to be gone: the next start of this VM uses it again */
+    g_rmdir(dir);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_CGROUP_H
+#define GPUP_DAEMON_CGROUP_H
+
+#include "core/model.h"
+
+#include <stdbool.h>
+
+struct gpup_error;
+
+/*
+ * One cgroup (v2) for each partition's renderer, below gpupd's own group (a service's delegated
+ * one) or below /gpup.slice. What the system does not offer is left out and told.
+ */
+struct gpup_cgroups;
+
+/* `mount` is a cgroup2 mount point, or NULL to look for one. Never fails: without any, nothing is
+ * placed. */
+struct gpup_cgroups *gpup_cgroups_new(const char *mount);
+void gpup_cgroups_free(struct gpup_cgroups *cgroups);
+
+bool gpup_cgroups_have_cpu(const struct gpup_cgroups *cgroups);
+bool gpup_cgroups_have_memory(const struct gpup_cgroups *cgroups);
+/* Why nothing, or not all, can be held; NULL when all can. Borrowed. */
+const char *gpup_cgroups_problem(const struct gpup_cgroups *cgroups);
+
+/*
+ * Makes the group of a partition with its limits (memory in bytes; the compute share of n_cpus
+ * CPUs, NULL for none) and returns its open directory, or -1 when the system has none. Works on an
+ * existing group too.
+ */
+int gpup_cgroups_open(struct gpup_cgroups *cgroups, const char *adapter, uint64_t memory,
+                      const struct gpup_share *compute, unsigned n_cpus);
+/* Kills what is left in it and removes it. */
+void gpup_cgroups_remove(struct gpup_cgroups *cgroups, const char *adapter);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_DAEMON_H
+#define GPUP_DAEMON_DAEMON_H
+
+#include "daemon/server.h"
+#include "daemon/vms.h"
+
+/* The parts of a running gpupd, for what serves them on D-Bus. */
+struct gpup_daemon {
+    struct gpup_config config;
+    struct gpup_folders folders;
+    struct gpup_cgroups *cgroups;
+    struct gpup_host *host;
+    struct gpup_server *server;
+    struct gpup_vms *vms;
+    struct gpup_bus *bus;
+};
+
+#endif

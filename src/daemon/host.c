@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/host.h"
+
+#include "core/error.h"
+#include "core/units.h"
+#include "daemon/store.h"
+#include "gpu/inventory.h"
+#include "vm/adapter_xml.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct gpup_host {
+    const struct gpup_config *config;
+    const struct gpup_folders *folders;
+    bool cpu_control;
+    gpup_host_changed changed;
+    void *data;
+    struct gpup_system system;
+    struct gpup_inventory *inventory;
+    GHashTable *claims; /* adapter -> struct gpup_claim *, owned */
+    GPtrArray *problems;
+};
+
+static void tell(struct gpup_host *h)
+{
+    if (h->changed)
+        h->changed(h->data);
+}
+
+struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *h, size_t *n)
+{
+    return gpup_inventory_gpus(h->inventory, n);
+}
+
+GPtrArray *gpup_host_problems(struct gpup_host *h)
+{
+    return h->problems;
+}
+
+const struct gpup_config *gpup_host_config(struct gpup_host *h)
+{
+    return h->config;
+}
+
+static struct gpup_gpu *gpu_by_key(struct gpup_host *h, const char *key)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->key, key) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
+struct gpup_gpu *gpup_host_gpu_of(struct gpup_host *h, const struct gpup_claim *claim)
+{
+    return gpu_by_key(h, claim->gpu);
+}
+
+void gpup_host_partition_name(struct gpup_host *h, const struct gpup_claim *claim, char *buf,
+                              size_t size)
+{
+    struct gpup_gpu *gpu = gpup_host_gpu_of(h, claim);
+
+    snprintf(buf, size, "%s/%u", gpu ? gpup_gpu_short_id(gpu) : claim->gpu, claim->slot);
+}
+
+/* ---- GPUs ---- */
+
+static void problem(struct gpup_host *h, const char *text)
+{
+    g_warning("%s", text);
+    g_ptr_array_add(h->problems, g_strdup(text));
+}
+
+/* Where nothing holds a share of CPUs, none is promised. */
+static void mark_enforcement(struct gpup_host *h)
+{
+    struct gpup_gpu *software = gpu_by_key(h, "software");
+
+    if (software && !h->cpu_control)
+        software->resource[GPUP_COMPUTE].enforcement = GPUP_ENFORCE_NONE;
+}
+
+static void apply_stored(struct gpup_host *h)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+    g_autoptr(GPtrArray) keys = gpup_store_keys(h->folders->state);
+
+    for (size_t i = 0; i < n; i++) {
+        GPUP_AUTO_ERROR err = NULL;
+        unsigned count = 0;
+
+        if (gpup_store_get_count(h->folders->state, gpus[i], &count, &err) == 0 && count > 0 &&
+            gpus[i]->n_slots == 0)
+            gpup_inventory_partition(h->inventory, gpus[i], count, &err);
+        if (err)
+            problem(h, gpup_error_message(err));
+    }
+    for (guint i = 0; i < keys->len; i++) {
+        g_autofree char *text = NULL;
+
+        if (gpu_by_key(h, keys->pdata[i]))
+            continue;
+        text = g_strdup_printf("a GPU that was partitioned is not here any more: %s",
+                               (char *)keys->pdata[i]);
+        problem(h, text);
+    }
+}
+
+int gpup_host_rescan(struct gpup_host *h, struct gpup_error **err)
+{
+    int ret = gpup_inventory_rescan(h->inventory, err);
+
+    if (ret < 0)
+        return ret;
+    g_ptr_array_set_size(h->problems, 0);
+    mark_enforcement(h);
+    apply_stored(h);
+    tell(h);
+    return 0;
+}
+
+GPtrArray *gpup_host_holders(struct gpup_host *h, const struct gpup_gpu *gpu)
+{
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+
+    for (size_t i = 0; i < gpu->n_slots; i++) {
+        if (!gpup_slot_is_free(&gpu->slots[i]))
+            g_ptr_array_add(names, g_strdup(gpu->slots[i].vm));
+    }
+    return names;
+}
+
+static char *describe_partitions(const struct gpup_gpu *gpu, unsigned count)
+{
+    char size[GPUP_UNIT_BUF];
+
+    if (count == 0)
+        return g_strdup_printf("%s: no partitions, also after reboot", gpup_gpu_short_id(gpu));
+    gpup_format_size(gpup_gpu_equal_part(gpu, GPUP_VRAM, count), size, sizeof(size));
+    return g_strdup_printf("%s: %u partition%s of %s, also after reboot", gpup_gpu_short_id(gpu),
+                           count, count == 1 ? "" : "s", size);
+}
+
+int gpup_host_partition(struct gpup_host *h, struct gpup_gpu *gpu, unsigned count, bool dry_run,
+                        GPtrArray *lines, struct gpup_error **err)
+{
+    unsigned before = (unsigned)gpu->n_slots;
+    int ret;
+
+    if (dry_run) {
+        ret = gpup_inventory_may_partition(gpu, count, err);
+    } else {
+        ret = gpup_inventory_partition(h->inventory, gpu, count, err);
+        if (ret == 0) {
+            ret = gpup_store_set_count(h->folders->state, gpu, count, err);
+            if (ret < 0) /* what would not outlive a reboot is not done at all */
+                gpup_inventory_partition(h->inventory, gpu, before, NULL);
+        }
+        tell(h);
+    }
+    if (ret == 0)
+        g_ptr_array_add(lines, describe_partitions(gpu, count));
+    return ret;
+}
+
+/* ---- claims ---- */
+
+GHashTable *gpup_host_claims(struct gpup_host *h)
+{
+    return h->claims;
+}
+
+struct gpup_claim *gpup_host_claim(struct gpup_host *h, const char *adapter)
+{
+    return g_hash_table_lookup(h->claims, adapter);
+}
+
+struct gpup_claim *gpup_host_claim_of_vm(struct gpup_host *h, const char *uuid)
+{
+    GHashTableIter iter;
+    void *claim;
+
+    g_hash_table_iter_init(&iter, h->claims);
+    while (g_hash_table_iter_next(&iter, NULL, &claim)) {
+        if (strcmp(((struct gpup_claim *)claim)->uuid, uuid) == 0)
+            return claim;
+    }
+    return NULL;
+}
+
+void gpup_host_free_adapter(struct gpup_host *h, const char *adapter)
+{
+    struct gpup_claim *claim = gpup_host_claim(h, adapter);
+    struct gpup_gpu *gpu = claim ? gpup_host_gpu_of(h, claim) : NULL;
+    GPUP_AUTO_ERROR err = NULL;
+
+    if (!claim)
+        return;
+    if (gpu && claim->slot < gpu->n_slots &&
+        strcmp(gpu->slots[claim->slot].adapter, claim->adapter) == 0 &&
+        gpup_inventory_give_back(h->inventory, gpu, claim->slot, &err) < 0)
+        g_warning("freeing %s's partition: %s", claim->vm, gpup_error_message(err));
+    gpup_claim_forget(h->folders->run, claim->adapter);
+    g_hash_table_remove(h->claims, claim->adapter);
+    tell(h);
+}
+
+/* Takes the slot and writes it down, or neither. The claim is the host's then. */
+static int take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
+                struct gpup_error **err)
+{
+    int ret = gpup_inventory_take(h->inventory, gpu, claim->slot, claim->adapter, claim->vm,
+                                  &claim->grant, err);
+
+    if (ret == 0) {
+        ret = gpup_claim_save(h->folders->run, claim, err);
+        if (ret < 0) {
+            gpup_inventory_give_back(h->inventory, gpu, claim->slot, NULL);
+            gpup_claim_forget(h->folders->run, claim->adapter);
+        }
+    }
+    if (ret < 0) {
+        gpup_claim_free(claim);
+        return ret;
+    }
+    g_hash_table_insert(h->claims, claim->adapter, claim);
+    tell(h);
+    return 0;
+}
+
+static struct gpup_claim *new_claim(const struct gpup_domain_info *info)
+{
+    struct gpup_claim *claim = g_new0(struct gpup_claim, 1);
+    g_autofree char *nonce = g_uuid_string_random();
+
+    g_strlcpy(claim->adapter, info->adapter->id, sizeof(claim->adapter));
+    g_strlcpy(claim->nonce, nonce, sizeof(claim->nonce));
+    claim->vm = g_strdup(info->name);
+    claim->uuid = g_strdup(info->uuid ? info->uuid : "");
+    claim->domain = info->id;
+    claim->since = g_get_monotonic_time();
+    return claim;
+}
+
+static int resolve_and_take(struct gpup_host *h, const struct gpup_domain_info *info,
+                            struct gpup_error **err)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+    struct gpup_placement placement;
+    struct gpup_claim *claim;
+    int ret =
+        gpup_resolve(gpus, n, info->adapter, info->name, h->config->policy, &placement, NULL, err);
+
+    if (ret < 0)
+        return ret;
+    claim = new_claim(info);
+    claim->gpu = g_strdup(gpus[placement.gpu]->key);
+    claim->slot = placement.slot;
+    claim->grant = placement.grant;
+    return take(h, claim, gpus[placement.gpu], err);
+}
+
+static int check_definition(const struct gpup_domain_info *info, struct gpup_error **err)
+{
+    if (info->adapter->kind == GPUP_KIND_VIRTIO && info->video < 0)
+        return gpup_error_set(err, EINVAL,
+                              "%s has an adapter, but its video device is not in the definition "
+                              "any more: gpup unassign %s, then gpup assign %s",
+                              info->name, info->name, info->name);
+    return 0;
+}
+
+/* A start that was cut off leaves its claim behind; another VM's claim is not ours to take. */
+static int settle_old_claim(struct gpup_host *h, const struct gpup_domain_info *info,
+                            bool (*is_alive)(const char *adapter, void *data), void *data,
+                            struct gpup_error **err)
+{
+    struct gpup_claim *old = gpup_host_claim(h, info->adapter->id);
+
+    if (!old)
+        return 0;
+    if (strcmp(old->uuid, info->uuid ? info->uuid : "") != 0)
+        return gpup_error_set(err, EBUSY,
+                              "%s carries the adapter of %s, which is running: its definition was "
+                              "copied. Give it its own: gpup unassign %s, then gpup assign %s",
+                              info->name, old->vm, info->name, info->name);
+    if (is_alive && is_alive(old->adapter, data))
+        return gpup_error_set(err, EBUSY, "%s is still running with its partition", info->name);
+    gpup_host_free_adapter(h, old->adapter);
+    return 0;
+}
+
+int gpup_host_prepare(struct gpup_host *h, const char *xml, size_t length,
+                      bool (*is_alive)(const char *adapter, void *data), void *data,
+                      struct gpup_error **err)
+{
+    struct gpup_domain_info info;
+    int ret = gpup_domain_info_read(xml, length, &info, err);
+
+    if (ret < 0)
+        return ret;
+    if (info.adapter)
+        ret = check_definition(&info, err);
+    if (ret == 0 && info.adapter)
+        ret = settle_old_claim(h, &info, is_alive, data, err);
+    if (ret == 0 && info.adapter)
+        ret = resolve_and_take(h, &info, err);
+    gpup_domain_info_clear(&info);
+    return ret;
+}
+
+void gpup_host_started(struct gpup_host *h, const char *xml, size_t length)
+{
+    struct gpup_domain_info info;
+    struct gpup_claim *claim = NULL;
+
+    if (gpup_domain_info_read(xml, length, &info, NULL) < 0)
+        return;
+    if (info.adapter)
+        claim = gpup_host_claim(h, info.adapter->id);
+    if (claim && !claim->started) {
+        claim->started = true;
+        claim->domain = info.id;
+        gpup_claim_save(h->folders->run, claim, NULL);
+        tell(h);
+    }
+    gpup_domain_info_clear(&info);
+}
+
+int gpup_host_reconnect(struct gpup_host *h, const char *xml, size_t length,
+                        struct gpup_error **err)
+{
+    struct gpup_domain_info info;
+    int ret = gpup_domain_info_read(xml, length, &info, err);
+
+    if (ret < 0)
+        return ret;
+    /* what is lost is resolved anew: the VM runs, so it is better counted than not */
+    if (info.adapter && !gpup_host_claim(h, info.adapter->id))
+        ret = resolve_and_take(h, &info, err);
+    gpup_domain_info_clear(&info);
+    if (ret == 0)
+        gpup_host_started(h, xml, length);
+    return ret;
+}
+
+void gpup_host_release(struct gpup_host *h, const char *xml, size_t length, char *adapter_out)
+{
+    struct gpup_domain_info info;
+    struct gpup_claim *claim = NULL;
+
+    *adapter_out = '\0';
+    if (gpup_domain_info_read(xml, length, &info, NULL) < 0)
+        return;
+    if (info.adapter)
+        claim = gpup_host_claim(h, info.adapter->id);
+    /* the release of a copy whose start was refused does not free the original's */
+    if (claim && strcmp(claim->uuid, info.uuid ? info.uuid : "") == 0) {
+        g_strlcpy(adapter_out, claim->adapter, sizeof(claim->adapter));
+        gpup_host_free_adapter(h, adapter_out);
+    }
+    gpup_domain_info_clear(&info);
+}
+
+/* ---- life ---- */
+
+static void adopt_claims(struct gpup_host *h)
+{
+    g_autoptr(GPtrArray) claims = gpup_claim_load_all(h->folders->run);
+
+    while (claims->len > 0) {
+        struct gpup_claim *claim = g_ptr_array_steal_index_fast(claims, claims->len - 1);
+        struct gpup_gpu *gpu = gpup_host_gpu_of(h, claim);
+        g_autofree char *vm = g_strdup(claim->vm);
+        GPUP_AUTO_ERROR err = NULL;
+
+        if (gpu && take(h, claim, gpu, &err) == 0)
+            continue;
+        g_warning("%s's partition cannot be taken up again: %s", vm,
+                  gpu ? gpup_error_message(err) : "its GPU is gone");
+        if (!gpu)
+            gpup_claim_free(claim);
+    }
+}
+
+static int make_folders(const struct gpup_folders *folders, struct gpup_error **err)
+{
+    static const char *const below[] = {"reservations", "vm"};
+
+    if (g_mkdir_with_parents(folders->run, 0755) < 0 ||
+        g_mkdir_with_parents(folders->state, 0700) < 0)
+        return gpup_error_set(err, errno, "%s or %s: %s", folders->run, folders->state,
+                              g_strerror(errno));
+    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
+        g_autofree char *path = g_build_filename(folders->run, below[i], NULL);
+
+        /* libvirt looks at vm/ADAPTER; reservations are nobody's business */
+        if (g_mkdir_with_parents(path, 0755) < 0 || chmod(path, i == 0 ? 0700 : 0755) < 0)
+            return gpup_error_set(err, errno, "%s: %s", path, g_strerror(errno));
+    }
+    return 0;
+}
+
+struct gpup_host *gpup_host_new(const struct gpup_config *config,
+                                const struct gpup_folders *folders, bool cpu_control,
+                                gpup_host_changed changed, void *data, struct gpup_error **err)
+{
+    struct gpup_host *h;
+
+    if (make_folders(folders, err) < 0)
+        return NULL;
+    h = g_new0(struct gpup_host, 1);
+    h->config = config;
+    h->folders = folders;
+    h->cpu_control = cpu_control;
+    h->system = (struct gpup_system){.sysfs = "/sys",
+                                     .dev = "/dev",
+                                     .proc = "/proc",
+                                     .software = config->software,
+                                     .software_memory = config->software_memory,
+                                     .software_cpus = config->software_cpus,
+                                     .memory_by_gpu = config->memory_by_gpu};
+    h->claims =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpup_claim_free);
+    h->problems = g_ptr_array_new_with_free_func(g_free);
+    h->inventory = gpup_inventory_new(&h->system, err);
+    if (!h->inventory) {
+        gpup_host_free(h);
+        return NULL;
+    }
+    mark_enforcement(h);
+    apply_stored(h);
+    adopt_claims(h);
+    h->changed = changed;
+    h->data = data;
+    return h;
+}
+
+void gpup_host_free(struct gpup_host *h)
+{
+    if (!h)
+        return;
+    g_hash_table_unref(h->claims);
+    g_ptr_array_unref(h->problems);
+    gpup_inventory_free(h->inventory);
+    g_free(h);
+}

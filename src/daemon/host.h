@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_HOST_H
+#define GPUP_DAEMON_HOST_H
+
+#include "core/resolve.h"
+#include "daemon/claim.h"
+#include "daemon/config.h"
+
+#include <glib.h>
+
+struct gpup_error;
+
+/* The folders of one gpupd. */
+struct gpup_folders {
+    const char *state;       /* /var/lib/gpup */
+    const char *run;         /* /run/gpup */
+    const char *libvirt_run; /* /run/libvirt/qemu */
+};
+
+/*
+ * This host's GPUs and who holds their partitions: the verbs, without D-Bus, libvirt or sockets.
+ * Used by the main thread only; nothing here blocks but small files.
+ */
+struct gpup_host;
+
+/* Something about GPUs, partitions or claims is different now. */
+typedef void (*gpup_host_changed)(void *data);
+
+/* Looks for GPUs, applies what is stored, takes up the reservations of this boot. The arguments
+ * outlive the host. cpu_control: the system can hold a share of its CPUs (cgroup v2). */
+struct gpup_host *gpup_host_new(const struct gpup_config *config,
+                                const struct gpup_folders *folders, bool cpu_control,
+                                gpup_host_changed changed, void *data, struct gpup_error **err);
+void gpup_host_free(struct gpup_host *host);
+
+struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *host, size_t *n);
+/* What an administrator has to know, one line each; owned by the host. */
+GPtrArray *gpup_host_problems(struct gpup_host *host);
+const struct gpup_config *gpup_host_config(struct gpup_host *host);
+
+int gpup_host_rescan(struct gpup_host *host, struct gpup_error **err);
+
+/* Names of the VMs that hold a partition of the GPU (char *). */
+GPtrArray *gpup_host_holders(struct gpup_host *host, const struct gpup_gpu *gpu);
+/* `lines` (char *) get what was done, or with dry_run would be. */
+int gpup_host_partition(struct gpup_host *host, struct gpup_gpu *gpu, unsigned count, bool dry_run,
+                        GPtrArray *lines, struct gpup_error **err);
+
+/*
+ * A VM is about to start: resolves its adapter and takes the partition, or refuses. XML is the
+ * domain's. is_alive tells whether the adapter's device process is connected.
+ */
+int gpup_host_prepare(struct gpup_host *host, const char *xml, size_t length,
+                      bool (*is_alive)(const char *adapter, void *data), void *data,
+                      struct gpup_error **err);
+/* QEMU of this VM runs. */
+void gpup_host_started(struct gpup_host *host, const char *xml, size_t length);
+/* libvirt came back and this VM runs: a claim that was lost is taken up again where possible. */
+int gpup_host_reconnect(struct gpup_host *host, const char *xml, size_t length,
+                        struct gpup_error **err);
+/* The VM has ended. adapter_out (37 bytes) gets the adapter whose partition was freed, or "". */
+void gpup_host_release(struct gpup_host *host, const char *xml, size_t length, char *adapter_out);
+/* Frees what this adapter holds. */
+void gpup_host_free_adapter(struct gpup_host *host, const char *adapter);
+
+/* The claim of an adapter or of a VM (by UUID), borrowed, or NULL. */
+struct gpup_claim *gpup_host_claim(struct gpup_host *host, const char *adapter);
+struct gpup_claim *gpup_host_claim_of_vm(struct gpup_host *host, const char *uuid);
+GHashTable *gpup_host_claims(struct gpup_host *host); /* adapter -> struct gpup_claim * */
+/* The GPU that a claim is on; NULL when it is gone. */
+struct gpup_gpu *gpup_host_gpu_of(struct gpup_host *host, const struct gpup_claim *claim);
+/* "03:00.0/1" into buf. */
+void gpup_host_partition_name(struct gpup_host *host, const struct gpup_claim *claim, char *buf,
+                              size_t size);
+
+#endif

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/lease.h"
+
+#include "core/error.h"
+#include "core/units.h"
+#include "daemon/peer.h"
+#include "daemon/renderer.h"
+#include "wire/seqpacket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A device process that is fine starts few renderers; one that was taken over starts no storm. */
+#define WINDOW_US  (20 * G_USEC_PER_SEC)
+#define MAX_STARTS 20u
+/* What Mesa and the renderer itself take beside the partition's memory. */
+#define RENDERER_OVERHEAD (UINT64_C(768) << 20)
+
+static struct gpup_msg_header header(uint32_t type)
+{
+    return (struct gpup_msg_header){.type = type, .version = GPUP_GPUPD_VERSION};
+}
+
+static void answer(struct gpup_lease *lease, int status, const char *text)
+{
+    struct gpup_msg_answer m = {.header = header(GPUP_MSG_ANSWER), .status = status};
+
+    g_strlcpy(m.text, text, sizeof(m.text));
+    gpup_seqpacket_send(lease->sock, &m, sizeof(m), NULL, 0, MSG_DONTWAIT);
+}
+
+static void fill_grant(const struct gpup_server_setup *setup, const struct gpup_claim *claim,
+                       struct gpup_msg_grant *m)
+{
+    const struct gpup_share *compute = &claim->grant.share[GPUP_COMPUTE];
+
+    *m = (struct gpup_msg_grant){
+        .header = header(GPUP_MSG_GRANT),
+        .vram = claim->grant.share[GPUP_VRAM].min,
+        .compute_min = (uint32_t)compute->min,
+        .compute_weight = (uint32_t)compute->weight,
+        .compute_cap = (uint32_t)compute->cap,
+        .hang_ms = gpup_host_config(setup->host)->hang_seconds * 1000,
+    };
+    g_strlcpy(m->vm, claim->vm, sizeof(m->vm));
+    gpup_host_partition_name(setup->host, claim, m->partition, sizeof(m->partition));
+}
+
+/* When a process was started: field 22 of /proc/PID/stat, counted behind the name, which may hold
+ * anything. 0: there is none. */
+static guint64 start_time(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) fields = NULL;
+    const char *rest;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return 0;
+    rest = strrchr(text, ')');
+    fields = g_strsplit(rest ? rest : "", " ", 22);
+    return g_strv_length(fields) > 20 ? g_ascii_strtoull(fields[20], NULL, 10) : 0;
+}
+
+/* The renderer that an earlier gpupd started for this claim, if that very process still runs. */
+static int open_recorded(const struct gpup_claim *claim)
+{
+    int pidfd;
+
+    if (claim->renderer <= 0)
+        return -1;
+    pidfd = (int)syscall(SYS_pidfd_open, claim->renderer, 0);
+    if (pidfd >= 0 && start_time(claim->renderer) == claim->renderer_start)
+        return pidfd;
+    if (pidfd >= 0)
+        close(pidfd);
+    return -1;
+}
+
+/* A later gpupd must know whom it may kill: nobody else is asked. */
+static void record(struct gpup_lease *lease)
+{
+    struct gpup_claim *claim = gpup_host_claim(lease->setup.host, lease->adapter);
+    GPUP_AUTO_ERROR err = NULL;
+
+    if (!claim)
+        return;
+    claim->renderer = gpup_lease_renderer_pid(lease);
+    claim->renderer_start = start_time(claim->renderer);
+    if (gpup_claim_save(lease->setup.folders->run, claim, &err) < 0)
+        g_warning("%s: %s", claim->vm, gpup_error_message(err));
+}
+
+pid_t gpup_lease_renderer_pid(const struct gpup_lease *lease)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", lease->renderer);
+    g_autofree char *text = NULL;
+    const char *line;
+
+    if (lease->renderer < 0 || !g_file_get_contents(path, &text, NULL, NULL))
+        return 0;
+    line = strstr(text, "\nPid:");
+    return line ? (pid_t)MAX(g_ascii_strtoll(line + 5, NULL, 10), 0) : 0;
+}
+
+void gpup_lease_kill_renderer(struct gpup_lease *lease)
+{
+    if (lease->renderer < 0)
+        return;
+    syscall(SYS_pidfd_send_signal, lease->renderer, SIGKILL, NULL, 0);
+    close(lease->renderer);
+    lease->renderer = -1;
+}
+
+struct gpup_lease *gpup_lease_new(const struct gpup_server_setup *setup, int sock,
+                                  const struct gpup_msg_hello *hello, unsigned *degraded,
+                                  struct gpup_msg_grant *grant, struct gpup_error **err)
+{
+    struct gpup_claim *claim;
+    struct gpup_lease *lease;
+    struct gpup_peer peer;
+    char adapter[sizeof(hello->adapter)];
+    int ret = gpup_peer_of(sock, &peer, err);
+
+    g_strlcpy(adapter, hello->adapter, sizeof(adapter));
+    claim = gpup_host_claim(setup->host, adapter);
+    if (ret == 0 && !claim)
+        ret = gpup_error_set(err, ENOENT,
+                             "no VM with this adapter is starting or running: is the hook in "
+                             "/etc/libvirt/hooks/qemu.d/gpup executable? (restart libvirtd after "
+                             "adding it)");
+    if (ret == 0)
+        ret = gpup_peer_check(setup->folders->libvirt_run, claim->domain, &peer, err);
+    if (ret < 0)
+        return NULL;
+    lease = g_rc_box_new0(struct gpup_lease);
+    lease->setup = *setup;
+    lease->sock = sock;
+    lease->renderer = open_recorded(claim);
+    if (!(hello->flags & GPUP_HELLO_ADOPT))
+        gpup_lease_kill_renderer(lease); /* nobody could reach it */
+    lease->degraded = degraded;
+    g_strlcpy(lease->adapter, claim->adapter, sizeof(lease->adapter));
+    fill_grant(setup, claim, grant);
+    return lease;
+}
+
+static void clear_lease(void *data)
+{
+    gpup_lease_kill_renderer(data);
+}
+
+void gpup_lease_unref(struct gpup_lease *lease)
+{
+    g_rc_box_release_full(lease, clear_lease);
+}
+
+/* ---- starting one ---- */
+
+struct start {
+    struct gpup_lease *lease;
+    struct gpup_renderer_spec *spec;
+    struct gpup_renderer renderer;
+    struct gpup_error *error;
+};
+
+static void start_free(void *data)
+{
+    struct start *start = data;
+
+    gpup_renderer_spec_free(start->spec);
+    gpup_error_free(start->error);
+    gpup_lease_unref(start->lease);
+    g_free(start);
+}
+
+static void start_in_thread(GTask *task, void *source, void *data, GCancellable *cancellable)
+{
+    struct start *start = data;
+
+    g_task_return_int(task, gpup_renderer_start(start->spec, &start->renderer, &start->error));
+}
+
+/* Our child has ended: takes it off the process table. */
+static gboolean reap(int pidfd, GIOCondition condition, void *data)
+{
+    siginfo_t info;
+
+    waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+    close(pidfd);
+    return G_SOURCE_REMOVE;
+}
+
+static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
+{
+    const struct gpup_msg_plain m = {.header = header(GPUP_MSG_RENDERER)};
+    const int fds[] = {renderer->sock, renderer->pidfd};
+    int watched = fcntl(renderer->pidfd, F_DUPFD_CLOEXEC, 3);
+
+    if (watched >= 0)
+        g_unix_fd_add(watched, G_IO_IN, reap, NULL);
+    gpup_lease_kill_renderer(lease);
+    lease->renderer = renderer->pidfd;
+    *lease->degraded |= renderer->degraded;
+    record(lease);
+    /* where it cannot be told (the lease has just ended), end of file ends the renderer */
+    if (lease->sock >= 0)
+        gpup_seqpacket_send(lease->sock, &m, sizeof(m), fds, 2, MSG_DONTWAIT);
+    close(renderer->sock);
+    lease->setup.changed(lease->setup.data);
+}
+
+static void started(GObject *source, GAsyncResult *result, void *data)
+{
+    struct start *start = g_task_get_task_data(G_TASK(result));
+    struct gpup_lease *lease = start->lease;
+
+    lease->starting = false;
+    if (g_task_propagate_int(G_TASK(result), NULL) == 0) {
+        hand_over(lease, &start->renderer);
+        if (lease->sock < 0)
+            gpup_lease_kill_renderer(lease);
+        return;
+    }
+    g_warning("renderer of adapter %s: %s", lease->adapter, gpup_error_message(start->error));
+    if (lease->sock >= 0)
+        answer(lease, -EIO, gpup_error_message(start->error));
+}
+
+static bool too_many(struct gpup_lease *lease)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (now - lease->window > WINDOW_US) {
+        lease->window = now;
+        lease->starts = 0;
+    }
+    return ++lease->starts > MAX_STARTS;
+}
+
+static struct gpup_renderer_spec *make_spec(struct gpup_lease *lease,
+                                            const struct gpup_claim *claim,
+                                            const struct gpup_gpu *gpu)
+{
+    struct gpup_renderer_spec *spec = g_new0(struct gpup_renderer_spec, 1);
+    const struct gpup_share *compute = &claim->grant.share[GPUP_COMPUTE];
+    unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
+    bool software = !gpu->node;
+    guint64 memory = claim->grant.share[GPUP_VRAM].min;
+
+    if (cpus == 0)
+        cpus = g_get_num_processors();
+    spec->program = g_strdup(lease->setup.renderer);
+    spec->node = g_strdup(gpu->node);
+    spec->threads = (unsigned)MAX(1, (compute->cap * cpus + GPUP_PPM_FULL - 1) / GPUP_PPM_FULL);
+    /* a GPU's own memory is not in the group's: there the limit bounds what lies beside it */
+    spec->cgroup_fd =
+        gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory + RENDERER_OVERHEAD,
+                          software ? compute : NULL, cpus);
+    return spec;
+}
+
+void gpup_lease_want_renderer(struct gpup_lease *lease)
+{
+    struct gpup_claim *claim = gpup_host_claim(lease->setup.host, lease->adapter);
+    struct gpup_gpu *gpu = claim ? gpup_host_gpu_of(lease->setup.host, claim) : NULL;
+    g_autoptr(GTask) task = NULL;
+    struct start *start;
+
+    if (lease->starting)
+        return; /* the answer to the first is the answer */
+    if (!gpu || too_many(lease)) {
+        answer(lease, gpu ? -EBUSY : -ENODEV,
+               gpu ? "too many renderers in a short time" : "the partition or its GPU is gone");
+        return;
+    }
+    gpup_lease_kill_renderer(lease);
+    start = g_new0(struct start, 1);
+    start->lease = g_rc_box_acquire(lease);
+    start->spec = make_spec(lease, claim, gpu);
+    lease->starting = true;
+    task = g_task_new(NULL, NULL, started, NULL);
+    g_task_set_task_data(task, start, start_free);
+    g_task_run_in_thread(task, start_in_thread);
+}

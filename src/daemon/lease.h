@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_LEASE_H
+#define GPUP_DAEMON_LEASE_H
+
+#include "daemon/server.h"
+
+#include <glib.h>
+
+/* One gpup-vgpu's connection, from its hello on. Owned by the server's connection. */
+struct gpup_lease {
+    struct gpup_server_setup setup;
+    char adapter[37];
+    int sock; /* the connection's, borrowed */
+    struct gpup_msg_usage usage;
+    int renderer;  /* pidfd of the renderer that lives, or -1 */
+    bool starting; /* one is on its way */
+    gint64 window; /* when counting starts began, and how many there were since */
+    unsigned starts;
+    unsigned *degraded; /* collects what jails lacked */
+};
+
+/* Refuses (-EACCES, -ENOENT) or gives a lease. */
+struct gpup_lease *gpup_lease_new(const struct gpup_server_setup *setup, int sock,
+                                  const struct gpup_msg_hello *hello, unsigned *degraded,
+                                  struct gpup_msg_grant *grant, struct gpup_error **err);
+/* Kills its renderer, which nobody could reach any more. */
+void gpup_lease_unref(struct gpup_lease *lease);
+
+void gpup_lease_want_renderer(struct gpup_lease *lease);
+void gpup_lease_kill_renderer(struct gpup_lease *lease);
+/* Its pid as we see it, or 0. */
+pid_t gpup_lease_renderer_pid(const struct gpup_lease *lease);
+
+#endif

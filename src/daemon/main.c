@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/error.h"
+#include "daemon/bus.h"
+#include "daemon/reconcile.h"
+
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+
+#define BUS_NAME    "org.gpup1"
+#define RECONCILE_S 15
+
+struct options {
+    char *config, *state, *run, *libvirt_run, *libvirt_uri, *renderer, *group;
+    gboolean version;
+};
+
+struct gpupd {
+    struct gpup_daemon daemon;
+    struct options options;
+    GMainLoop *loop;
+    guint name;
+    int status;
+};
+
+static void on_changed(void *data)
+{
+    struct gpupd *g = data;
+
+    if (g->daemon.bus)
+        gpup_bus_refresh(g->daemon.bus);
+}
+
+static void on_vms_changed(void *data)
+{
+    struct gpupd *g = data;
+
+    if (g->daemon.server)
+        gpup_reconcile(&g->daemon);
+    on_changed(g);
+}
+
+static gboolean on_reconcile(void *data)
+{
+    struct gpupd *g = data;
+
+    gpup_reconcile(&g->daemon);
+    return G_SOURCE_CONTINUE;
+}
+
+static void fail(struct gpupd *g, const char *text)
+{
+    fprintf(stderr, "gpupd: %s\n", text);
+    g->status = GPUP_EXIT_FAILED;
+    g_main_loop_quit(g->loop);
+}
+
+static void on_bus(GDBusConnection *connection, const char *name, void *data)
+{
+    struct gpupd *g = data;
+    GPUP_AUTO_ERROR err = NULL;
+
+    g->daemon.bus = gpup_bus_new(&g->daemon, connection, &err);
+    if (!g->daemon.bus)
+        fail(g, gpup_error_message(err));
+}
+
+static void on_name_lost(GDBusConnection *connection, const char *name, void *data)
+{
+    fail(data, connection ? "another gpupd owns " BUS_NAME " on the bus, or its policy does not "
+                            "let this user own it"
+                          : "the system bus cannot be reached: is dbus running?");
+}
+
+static gboolean on_signal(void *data)
+{
+    struct gpupd *g = data;
+
+    g_main_loop_quit(g->loop);
+    return G_SOURCE_CONTINUE;
+}
+
+static int start(struct gpupd *g, struct gpup_error **err)
+{
+    struct gpup_daemon *d = &g->daemon;
+    struct gpup_server_setup setup;
+
+    d->folders = (struct gpup_folders){
+        .state = g->options.state, .run = g->options.run, .libvirt_run = g->options.libvirt_run};
+    if (gpup_config_read(g->options.config, &d->config, err) < 0)
+        return -EINVAL;
+    d->cgroups = gpup_cgroups_new(NULL);
+    d->host = gpup_host_new(&d->config, &d->folders, gpup_cgroups_have_cpu(d->cgroups), on_changed,
+                            g, err);
+    if (!d->host)
+        return -EIO;
+    setup = (struct gpup_server_setup){.host = d->host,
+                                       .cgroups = d->cgroups,
+                                       .folders = &d->folders,
+                                       .renderer = g->options.renderer,
+                                       .group = g->options.group,
+                                       .changed = on_changed,
+                                       .data = g};
+    d->server = gpup_server_new(&setup, err);
+    if (!d->server)
+        return -EIO;
+    d->vms = gpup_vms_new(g->options.libvirt_uri, on_vms_changed, g);
+    g->name = g_bus_own_name(G_BUS_TYPE_SYSTEM, BUS_NAME, G_BUS_NAME_OWNER_FLAGS_NONE, on_bus, NULL,
+                             on_name_lost, g, NULL);
+    g_timeout_add_seconds(RECONCILE_S, on_reconcile, g);
+    g_unix_signal_add(SIGTERM, on_signal, g);
+    g_unix_signal_add(SIGINT, on_signal, g);
+    return 0;
+}
+
+static void stop(struct gpupd *g)
+{
+    struct gpup_daemon *d = &g->daemon;
+
+    g_clear_handle_id(&g->name, g_bus_unown_name);
+    gpup_bus_free(d->bus);
+    d->bus = NULL;
+    gpup_server_free(d->server);
+    d->server = NULL;
+    gpup_vms_free(d->vms);
+    gpup_host_free(d->host);
+    gpup_cgroups_free(d->cgroups);
+    gpup_config_clear(&d->config);
+}
+
+static int parse(int argc, char **argv, struct options *o)
+{
+    const GOptionEntry entries[] = {
+        {"config", 0, 0, G_OPTION_ARG_FILENAME, &o->config,
+         "configuration (" GPUP_SYSCONFDIR "/gpup/gpup.conf)", "FILE"},
+        {"state-dir", 0, 0, G_OPTION_ARG_FILENAME, &o->state,
+         "what outlives a reboot (/var/lib/gpup)", "DIR"},
+        {"run-dir", 0, 0, G_OPTION_ARG_FILENAME, &o->run, "socket and reservations (/run/gpup)",
+         "DIR"},
+        {"libvirt-uri", 0, 0, G_OPTION_ARG_STRING, &o->libvirt_uri,
+         "which libvirt (qemu:///system)", "URI"},
+        {"libvirt-run-dir", 0, 0, G_OPTION_ARG_FILENAME, &o->libvirt_run,
+         "where libvirt keeps the pids of VMs' helpers (/run/libvirt/qemu)", "DIR"},
+        {"renderer", 0, 0, G_OPTION_ARG_FILENAME, &o->renderer,
+         "program (" GPUP_LIBEXECDIR "/gpup-render)", "FILE"},
+        {"group", 0, 0, G_OPTION_ARG_STRING, &o->group,
+         "who may connect beside root (libvirt-qemu)", "GROUP"},
+        {"version", 0, 0, G_OPTION_ARG_NONE, &o->version, "print the version", NULL},
+        {NULL},
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    g_autoptr(GError) error = NULL;
+
+    *o = (struct options){.config = g_strdup(GPUP_SYSCONFDIR "/gpup/gpup.conf"),
+                          .state = g_strdup("/var/lib/gpup"),
+                          .run = g_strdup("/run/gpup"),
+                          .libvirt_run = g_strdup("/run/libvirt/qemu"),
+                          .libvirt_uri = g_strdup("qemu:///system"),
+                          .renderer = g_strdup(GPUP_LIBEXECDIR "/gpup-render"),
+                          .group = g_strdup("libvirt-qemu")};
+    g_option_context_add_main_entries(context, entries, NULL);
+    g_option_context_set_summary(context, "Partitions this host's GPUs for its virtual machines. "
+                                          "systemd starts it; gpup(1) talks to it.");
+    if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
+        fprintf(stderr, "gpupd: %s; see gpupd --help\n",
+                error ? error->message : "it takes no arguments");
+        return GPUP_EXIT_USAGE;
+    }
+    if (!o->version)
+        return -1;
+    puts("gpupd " GPUP_VERSION);
+    return GPUP_EXIT_DONE;
+}
+
+static void options_clear(struct options *o)
+{
+    g_free(o->config);
+    g_free(o->state);
+    g_free(o->run);
+    g_free(o->libvirt_run);
+    g_free(o->libvirt_uri);
+    g_free(o->renderer);
+    g_free(o->group);
+}
+
+int main(int argc, char **argv)
+{
+    struct gpupd g = {0};
+    GPUP_AUTO_ERROR err = NULL;
+    int code = parse(argc, argv, &g.options);
+
+    signal(SIGPIPE, SIG_IGN);
+    if (code < 0) {
+        g.loop = g_main_loop_new(NULL, FALSE);
+        if (start(&g, &err) < 0) {
+            fprintf(stderr, "gpupd: %s\n", gpup_error_message(err));
+            g.status = GPUP_EXIT_FAILED;
+        } else {
+            g_main_loop_run(g.loop);
+        }
+        stop(&g);
+        g_main_loop_unref(g.loop);
+        code = g.status;
+    }
+    options_clear(&g.options);
+    return code;
+}

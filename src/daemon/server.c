@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/server.h"
+
+#include "core/error.h"
+#include "daemon/lease.h"
+#include "daemon/peer.h"
+#include "wire/seqpacket.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define MAX_CONNECTIONS 1024u
+#define MAX_XML         (1 << 20)
+
+struct connection {
+    struct gpup_server *server;
+    int sock;
+    guint source;
+    struct gpup_lease *lease; /* NULL until its hello */
+};
+
+struct gpup_server {
+    struct gpup_server_setup setup;
+    char *path;
+    int listener;
+    guint source;
+    GHashTable *connections; /* struct connection *, a set, owned */
+    unsigned degraded;
+};
+
+union message {
+    struct gpup_msg_header header;
+    struct gpup_msg_plain plain;
+    struct gpup_msg_hook hook;
+    struct gpup_msg_hello hello;
+    struct gpup_msg_usage usage;
+};
+
+static void connection_free(void *data)
+{
+    struct connection *c = data;
+
+    g_clear_handle_id(&c->source, g_source_remove);
+    close(c->sock);
+    if (c->lease) {
+        c->lease->sock = -1;
+        gpup_lease_kill_renderer(c->lease);
+        gpup_lease_unref(c->lease);
+    }
+    g_free(c);
+}
+
+static void say(struct connection *c, int status, const char *text)
+{
+    struct gpup_msg_answer m = {.header = {.type = GPUP_MSG_ANSWER, .version = GPUP_GPUPD_VERSION},
+                                .status = status};
+
+    g_strlcpy(m.text, text, sizeof(m.text));
+    gpup_seqpacket_send(c->sock, &m, sizeof(m), NULL, 0, MSG_DONTWAIT);
+}
+
+static struct connection *find(struct gpup_server *s, const char *adapter)
+{
+    GHashTableIter iter;
+    void *key;
+
+    g_hash_table_iter_init(&iter, s->connections);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        struct connection *c = key;
+
+        if (c->lease && strcmp(c->lease->adapter, adapter) == 0)
+            return c;
+    }
+    return NULL;
+}
+
+/* ---- the hook ---- */
+
+/* A regular file only: reading anything else could block. */
+static char *read_xml(int fd, size_t *length, struct gpup_error **err)
+{
+    struct stat st;
+    char *text;
+    ssize_t n;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > MAX_XML) {
+        gpup_error_set(err, EINVAL, "the hook sent no VM definition (1 MiB at most)");
+        return NULL;
+    }
+    text = g_malloc((size_t)st.st_size + 1);
+    n = pread(fd, text, (size_t)st.st_size, 0);
+    *length = n > 0 ? (size_t)n : 0;
+    text[*length] = '\0';
+    return text;
+}
+
+static int serve_op(struct gpup_server *s, const struct gpup_msg_hook *hook, const char *xml,
+                    size_t length, struct gpup_error **err)
+{
+    char adapter[37];
+
+    switch (hook->op) {
+    case GPUP_HOOK_PREPARE:
+        return gpup_host_prepare(s->setup.host, xml, length, gpup_server_is_alive, s, err);
+    case GPUP_HOOK_STARTED:
+        gpup_host_started(s->setup.host, xml, length);
+        return 0;
+    case GPUP_HOOK_RELEASE:
+        gpup_host_release(s->setup.host, xml, length, adapter);
+        if (*adapter)
+            gpup_server_drop(s, adapter);
+        return 0;
+    case GPUP_HOOK_RECONNECT:
+        return gpup_host_reconnect(s->setup.host, xml, length, err);
+    case GPUP_HOOK_MIGRATE:
+        return gpup_error_set(err, EOPNOTSUPP,
+                              "%s has a virtio partition, whose GPU state cannot be moved: shut "
+                              "the VM down, and start it on the other host",
+                              hook->vm);
+    case GPUP_HOOK_RESTORE:
+        return gpup_error_set(err, EOPNOTSUPP,
+                              "%s has a virtio partition, whose GPU state cannot be restored: "
+                              "remove the saved state (virsh managedsave-remove %s) and start it",
+                              hook->vm, hook->vm);
+    default:
+        return gpup_error_set(err, EINVAL, "unknown hook operation %u", hook->op);
+    }
+}
+
+static void on_hook(struct connection *c, struct gpup_msg_hook *hook, int fd)
+{
+    GPUP_AUTO_ERROR err = NULL;
+    g_autofree char *xml = NULL;
+    struct gpup_peer peer;
+    size_t length;
+    int ret = gpup_peer_of(c->sock, &peer, &err);
+
+    hook->vm[sizeof(hook->vm) - 1] = '\0';
+    if (ret == 0 && peer.uid != 0 && peer.uid != geteuid())
+        ret = gpup_error_set(&err, EACCES, "only root may say that a VM starts");
+    if (ret == 0) {
+        xml = read_xml(fd, &length, &err);
+        ret = xml ? serve_op(c->server, hook, xml, length, &err) : -EINVAL;
+    }
+    if (ret < 0)
+        g_message("%s: refused: %s", hook->vm, gpup_error_message(err));
+    say(c, ret, ret < 0 ? gpup_error_message(err) : "");
+}
+
+/* ---- gpup-vgpu ---- */
+
+static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
+{
+    struct gpup_server *s = c->server;
+    GPUP_AUTO_ERROR err = NULL;
+    struct gpup_msg_grant grant;
+    struct connection *old;
+
+    c->lease = gpup_lease_new(&s->setup, c->sock, hello, &s->degraded, &grant, &err);
+    if (!c->lease) {
+        g_message("a device process was refused: %s", gpup_error_message(err));
+        say(c, -EACCES, gpup_error_message(err));
+        return false;
+    }
+    g_hash_table_steal(s->connections, c); /* an earlier connection of the same gives way */
+    old = find(s, c->lease->adapter);
+    if (old)
+        g_hash_table_remove(s->connections, old);
+    g_hash_table_add(s->connections, c);
+    s->setup.changed(s->setup.data);
+    return gpup_seqpacket_send(c->sock, &grant, sizeof(grant), NULL, 0, MSG_DONTWAIT) == 0;
+}
+
+/* False: the connection is over. */
+static bool on_message(struct connection *c, union message *m, ssize_t n, int fd)
+{
+    if (n < (ssize_t)sizeof(m->header) || m->header.version != GPUP_GPUPD_VERSION)
+        return false;
+    if (!c->lease) {
+        if (m->header.type == GPUP_MSG_HOOK && n == sizeof(m->hook))
+            on_hook(c, &m->hook, fd);
+        else if (m->header.type == GPUP_MSG_HELLO && n == sizeof(m->hello))
+            return on_hello(c, &m->hello);
+        return false; /* a hook asks one thing and goes */
+    }
+    if (m->header.type == GPUP_MSG_WANT_RENDERER && n == sizeof(m->plain))
+        gpup_lease_want_renderer(c->lease);
+    else if (m->header.type == GPUP_MSG_KILL_RENDERER && n == sizeof(m->plain))
+        gpup_lease_kill_renderer(c->lease);
+    else if (m->header.type == GPUP_MSG_USAGE && n == sizeof(m->usage))
+        c->lease->usage = m->usage;
+    else
+        return false;
+    return true;
+}
+
+static gboolean on_readable(int sock, GIOCondition condition, void *data)
+{
+    struct connection *c = data;
+    struct gpup_server *s = c->server;
+    union message m;
+    int fd = -1;
+    ssize_t n = gpup_seqpacket_receive(sock, &m, sizeof(m), &fd, 1, NULL, MSG_DONTWAIT);
+    bool goes_on = n == -EAGAIN || (n > 0 && on_message(c, &m, n, fd));
+
+    if (fd >= 0)
+        close(fd);
+    if (goes_on)
+        return G_SOURCE_CONTINUE;
+    c->source = 0;
+    g_hash_table_remove(s->connections, c);
+    s->setup.changed(s->setup.data);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_connection(int listener, GIOCondition condition, void *data)
+{
+    struct gpup_server *s = data;
+    int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct connection *c;
+
+    if (sock < 0)
+        return G_SOURCE_CONTINUE;
+    if (g_hash_table_size(s->connections) >= MAX_CONNECTIONS) {
+        close(sock);
+        return G_SOURCE_CONTINUE;
+    }
+    c = g_new0(struct connection, 1);
+    c->server = s;
+    c->sock = sock;
+    c->source = g_unix_fd_add(sock, G_IO_IN | G_IO_HUP, on_readable, c);
+    g_hash_table_add(s->connections, c);
+    return G_SOURCE_CONTINUE;
+}
+
+/* ---- what others ask ---- */
+
+bool gpup_server_is_alive(const char *adapter, void *server)
+{
+    return find(server, adapter) != NULL;
+}
+
+bool gpup_server_usage(struct gpup_server *s, const char *adapter, struct gpup_msg_usage *usage,
+                       pid_t *renderer_pid)
+{
+    struct connection *c = find(s, adapter);
+
+    if (!c)
+        return false;
+    *usage = c->lease->usage;
+    *renderer_pid = gpup_lease_renderer_pid(c->lease);
+    return true;
+}
+
+void gpup_server_drop(struct gpup_server *s, const char *adapter)
+{
+    struct connection *c = find(s, adapter);
+
+    if (c)
+        g_hash_table_remove(s->connections, c);
+    gpup_cgroups_remove(s->setup.cgroups, adapter);
+}
+
+unsigned gpup_server_degraded(struct gpup_server *s)
+{
+    return s->degraded;
+}
+
+/* ---- life ---- */
+
+/* The folder is root's: nobody else can put a socket there. */
+static void open_to_group(const char *path, const char *name)
+{
+    struct group entry, *found = NULL;
+    char buffer[16384];
+
+    if (!name || getgrnam_r(name, &entry, buffer, sizeof(buffer), &found) != 0 || !found)
+        return;
+    if (chown(path, (uid_t)-1, found->gr_gid) < 0)
+        g_warning("%s: %s", path, g_strerror(errno));
+}
+
+static int listen_at(const char *path, const char *group, struct gpup_error **err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (sock < 0)
+        return gpup_error_set(err, errno, "socket: %s", g_strerror(errno));
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    unlink(path);
+    if (bind(sock, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0660) < 0 ||
+        listen(sock, 128) < 0) {
+        gpup_error_set(err, errno, "%s: %s", path, g_strerror(errno));
+        close(sock);
+        return -EIO;
+    }
+    open_to_group(path, group);
+    return sock;
+}
+
+struct gpup_server *gpup_server_new(const struct gpup_server_setup *setup, struct gpup_error **err)
+{
+    struct gpup_server *s = g_new0(struct gpup_server, 1);
+
+    s->setup = *setup;
+    s->connections = g_hash_table_new_full(NULL, NULL, connection_free, NULL);
+    s->path = g_build_filename(setup->folders->run, "gpupd.sock", NULL);
+    s->listener = listen_at(s->path, setup->group, err);
+    if (s->listener < 0) {
+        gpup_server_free(s);
+        return NULL;
+    }
+    s->source = g_unix_fd_add(s->listener, G_IO_IN, on_connection, s);
+    return s;
+}
+
+/* Connections end without their renderers being killed: gpup-vgpu keeps them. */
+static void leave_renderer(void *key, void *value, void *data)
+{
+    struct connection *c = key;
+
+    if (c->lease && c->lease->renderer >= 0) {
+        close(c->lease->renderer);
+        c->lease->renderer = -1;
+    }
+}
+
+void gpup_server_free(struct gpup_server *s)
+{
+    if (!s)
+        return;
+    g_clear_handle_id(&s->source, g_source_remove);
+    g_hash_table_foreach(s->connections, leave_renderer, NULL);
+    g_hash_table_unref(s->connections);
+    if (s->listener >= 0) {
+        close(s->listener);
+        unlink(s->path);
+    }
+    g_free(s->path);
+    g_free(s);
+}

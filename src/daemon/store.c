@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/store.h"
+
+#include "core/error.h"
+#include "daemon/keyfile.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define GROUP "gpu"
+
+static char *path_of(const char *dir, const char *key)
+{
+    g_autofree char *name = gpup_keyfile_name(key);
+    g_autofree char *file = g_strconcat(name, ".conf", NULL);
+
+    return g_build_filename(dir, "gpus", file, NULL);
+}
+
+int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned count,
+                         struct gpup_error **err)
+{
+    g_autofree char *path = path_of(dir, gpu->key);
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autoptr(GKeyFile) file = g_key_file_new();
+
+    if (count == 0)
+        return gpup_keyfile_remove(path, err);
+    if (g_mkdir_with_parents(folder, 0700) < 0)
+        return gpup_error_set(err, errno, "%s: %s", folder, g_strerror(errno));
+    g_key_file_set_integer(file, GROUP, "version", GPUP_KEYFILE_VERSION);
+    g_key_file_set_string(file, GROUP, "key", gpu->key);
+    g_key_file_set_string(file, GROUP, "id", gpu->id);
+    g_key_file_set_string(file, GROUP, "name", gpu->name);
+    g_key_file_set_uint64(file, GROUP, "count", count);
+    return gpup_keyfile_write(path, file, err);
+}
+
+int gpup_store_get_count(const char *dir, const struct gpup_gpu *gpu, unsigned *count,
+                         struct gpup_error **err)
+{
+    g_autofree char *path = path_of(dir, gpu->key);
+    g_autoptr(GKeyFile) file = NULL;
+    guint64 value;
+    int ret = gpup_keyfile_read(path, GROUP, &file, err);
+
+    *count = 0;
+    if (ret == -ENOENT) {
+        if (err) {
+            gpup_error_free(*err);
+            *err = NULL;
+        }
+        return 0;
+    }
+    if (ret < 0)
+        return ret;
+    value = g_key_file_get_uint64(file, GROUP, "count", NULL);
+    if (value > GPUP_MAX_SLOTS)
+        return gpup_error_set(err, EINVAL, "%s: %" G_GUINT64_FORMAT " is no count of partitions",
+                              path, value);
+    *count = (unsigned)value;
+    return 0;
+}
+
+GPtrArray *gpup_store_keys(const char *dir)
+{
+    GPtrArray *keys = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *folder = g_build_filename(dir, "gpus", NULL);
+    g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    while (entries && (name = g_dir_read_name(entries))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        g_autoptr(GKeyFile) file = NULL;
+        char *key;
+
+        if (!g_str_has_suffix(name, ".conf") || gpup_keyfile_read(path, GROUP, &file, NULL) < 0)
+            continue;
+        key = g_key_file_get_string(file, GROUP, "key", NULL);
+        if (key)
+            g_ptr_array_add(keys, key);
+    }
+    return keys;
+}

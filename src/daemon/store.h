@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_STORE_H
+#define GPUP_DAEMON_STORE_H
+
+#include "core/model.h"
+
+#include <glib.h>
+
+struct gpup_error;
+
+/*
+ * What is wanted of each GPU, by its stable key, under DIR/gpus: applied again at every start, so
+ * that it outlives a reboot.
+ */
+
+/* 0 partitions removes the entry. */
+int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned count,
+                         struct gpup_error **err);
+/* 0 when nothing is stored. A damaged entry is reported (-EIO) once, then there is none. */
+int gpup_store_get_count(const char *dir, const struct gpup_gpu *gpu, unsigned *count,
+                         struct gpup_error **err);
+/* The keys of all entries (char *). */
+GPtrArray *gpup_store_keys(const char *dir);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/verbs.h"
+
+#include "core/error.h"
+#include "core/units.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Starting and stopping VMs, partitioning, and explaining. */
+
+static const char *vm_of(struct gpup_call *call)
+{
+    const char *vm;
+
+    g_variant_get_child(call->parameters, 0, "&s", &vm);
+    return vm;
+}
+
+/* ---- where a VM is, or would be ---- */
+
+static char *describe_grant(struct gpup_daemon *d, const char *vm, const char *partition,
+                            const struct gpup_grant *grant, const char *verb)
+{
+    char size[GPUP_UNIT_BUF], share[GPUP_UNIT_BUF];
+    const struct gpup_share *compute = &grant->share[GPUP_COMPUTE];
+
+    gpup_format_size(grant->share[GPUP_VRAM].min, size, sizeof(size));
+    gpup_format_share((uint32_t)compute->min, share, sizeof(share));
+    return compute->min > 0
+               ? g_strdup_printf("%s: %s %s, %s, compute %s", vm, verb, partition, size, share)
+               : g_strdup_printf("%s: %s %s, %s", vm, verb, partition, size);
+}
+
+static char *describe_claim(struct gpup_daemon *d, const struct gpup_claim *claim)
+{
+    char partition[64];
+
+    gpup_host_partition_name(d->host, claim, partition, sizeof(partition));
+    return describe_grant(d, claim->vm, partition, &claim->grant, "partition");
+}
+
+static struct gpup_vm *known_vm(struct gpup_daemon *d, const char *word, struct gpup_error **err)
+{
+    struct gpup_vm *vm = gpup_vms_find(d->vms, word);
+
+    if (vm)
+        return vm;
+    if (gpup_vms_connected(d->vms))
+        gpup_error_set(err, ENOENT, "there is no VM '%s': see virsh list --all", word);
+    else
+        gpup_error_set(err, EIO, "libvirt cannot be reached (%s): is libvirtd running?",
+                       gpup_vms_error(d->vms));
+    return NULL;
+}
+
+/* "software/1", as it would be granted now. */
+static int try_resolve(struct gpup_daemon *d, const struct gpup_vm *vm,
+                       struct gpup_placement *placement, struct gpup_verdict *verdicts,
+                       struct gpup_error **err)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
+
+    return gpup_resolve(gpus, n, vm->adapter, vm->name, d->config.policy, placement, verdicts, err);
+}
+
+static char *describe_placement(struct gpup_daemon *d, const struct gpup_vm *vm,
+                                const struct gpup_placement *placement)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
+    g_autofree char *partition =
+        g_strdup_printf("%s/%u", gpup_gpu_short_id(gpus[placement->gpu]), placement->slot);
+
+    return describe_grant(d, vm->name, partition, &placement->grant, "would get partition");
+}
+
+/* ---- start and stop ---- */
+
+static int start_work(struct gpup_call *call, struct gpup_error **err)
+{
+    return gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call), err);
+}
+
+static void start_worked(struct gpup_call *call)
+{
+    struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, vm_of(call));
+    struct gpup_claim *claim = vm ? gpup_host_claim_of_vm(call->daemon->host, vm->uuid) : NULL;
+
+    if (claim) {
+        g_ptr_array_add(call->lines, describe_claim(call->daemon, claim));
+        gpup_call_finish(call);
+        return;
+    }
+    gpup_call_line(call, "%s: started, without a partition (it has no adapter)", vm_of(call));
+    gpup_call_finish(call);
+}
+
+static void start_dry_run(struct gpup_call *call)
+{
+    struct gpup_placement placement;
+    struct gpup_error *error = NULL;
+    struct gpup_vm *vm = known_vm(call->daemon, vm_of(call), &error);
+
+    if (vm && vm->active)
+        gpup_error_set(&error, EBUSY, "%s is %s", vm->name, vm->state);
+    else if (vm && vm->problem)
+        gpup_error_set(&error, EINVAL, "%s", vm->problem);
+    else if (vm && !vm->adapter)
+        gpup_call_line(call, "%s: would start without a partition (it has no adapter)", vm->name);
+    else if (vm && try_resolve(call->daemon, vm, &placement, NULL, &error) == 0)
+        g_ptr_array_add(call->lines, describe_placement(call->daemon, vm, &placement));
+    if (error)
+        gpup_call_fail(call, error);
+    else
+        gpup_call_finish(call);
+}
+
+void gpup_verb_start_vm(struct gpup_call *call)
+{
+    if (gpup_call_flag(call, "dry-run"))
+        start_dry_run(call);
+    else
+        gpup_call_work(call, start_work, start_worked);
+}
+
+static int stop_work(struct gpup_call *call, struct gpup_error **err)
+{
+    return gpup_manager_stop(gpup_vms_manager(call->daemon->vms), vm_of(call),
+                             gpup_call_flag(call, "power-off"),
+                             gpup_call_number(call, "timeout", 60), err);
+}
+
+static void stop_worked(struct gpup_call *call)
+{
+    gpup_call_line(call, "%s: stopped", vm_of(call));
+    gpup_call_finish(call);
+}
+
+void gpup_verb_stop_vm(struct gpup_call *call)
+{
+    struct gpup_error *error = NULL;
+    struct gpup_vm *vm;
+
+    if (!gpup_call_flag(call, "dry-run")) {
+        gpup_call_work(call, stop_work, stop_worked);
+        return;
+    }
+    vm = known_vm(call->daemon, vm_of(call), &error);
+    if (error) {
+        gpup_call_fail(call, error);
+        return;
+    }
+    gpup_call_line(call, vm->active ? "%s: would be stopped" : "%s: is not running", vm->name);
+    gpup_call_finish(call);
+}
+
+/* ---- partitioning ---- */
+
+static struct gpup_gpu *gpu_of(struct gpup_call *call)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->key, call->gpu_key) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
+static void partition(struct gpup_call *call)
+{
+    struct gpup_gpu *gpu = gpu_of(call);
+    struct gpup_error *error = NULL;
+    guint32 count;
+
+    g_variant_get_child(call->parameters, 0, "u", &count);
+    if (!gpu)
+        gpup_error_set(&error, ENOENT, "the GPU is gone");
+    else
+        gpup_host_partition(call->daemon->host, gpu, count, gpup_call_flag(call, "dry-run"),
+                            call->lines, &error);
+    if (error)
+        gpup_call_fail(call, error);
+    else
+        gpup_call_finish(call);
+}
+
+static int power_off_work(struct gpup_call *call, struct gpup_error **err)
+{
+    GPtrArray *holders = call->data;
+    int ret = 0;
+
+    for (guint i = 0; ret == 0 && i < holders->len; i++)
+        ret =
+            gpup_manager_stop(gpup_vms_manager(call->daemon->vms), holders->pdata[i], true, 0, err);
+    return ret;
+}
+
+/* Only where the count may be had and VMs stand in the way are they touched. */
+static bool power_off_first(struct gpup_call *call, struct gpup_gpu *gpu, guint32 count)
+{
+    GPtrArray *holders = gpup_host_holders(call->daemon->host, gpu);
+
+    call->data = holders;
+    call->data_free = (GDestroyNotify)g_ptr_array_unref;
+    if (holders->len == 0 || count == gpu->n_slots ||
+        (count > 0 && !gpup_gpu_count_is_valid(gpu, count)))
+        return false;
+    for (guint i = 0; i < holders->len; i++)
+        gpup_call_line(
+            call, gpup_call_flag(call, "dry-run") ? "%s would be powered off" : "%s: powered off",
+            (char *)holders->pdata[i]);
+    return true;
+}
+
+void gpup_verb_set_count(struct gpup_call *call)
+{
+    struct gpup_gpu *gpu = gpu_of(call);
+    guint32 count;
+
+    g_variant_get_child(call->parameters, 0, "u", &count);
+    if (gpu && gpup_call_flag(call, "power-off-vms") && power_off_first(call, gpu, count)) {
+        if (gpup_call_flag(call, "dry-run")) {
+            gpup_call_line(call, "%s: would have %u partitions", gpup_gpu_short_id(gpu), count);
+            gpup_call_finish(call);
+            return;
+        }
+        gpup_call_work(call, power_off_work, partition);
+        return;
+    }
+    partition(call);
+}
+
+void gpup_verb_rescan(struct gpup_call *call)
+{
+    struct gpup_error *error = NULL;
+
+    if (gpup_host_rescan(call->daemon->host, &error) < 0)
+        gpup_call_fail(call, error);
+    else
+        gpup_call_finish(call);
+}
+
+/* ---- explain ---- */
+
+static void add_verdicts(struct gpup_daemon *d, struct gpup_verdict *verdicts,
+                         GVariantBuilder *builder)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (verdicts[i].text)
+            g_variant_builder_add(builder, "(sbbss)", gpus[i]->id, verdicts[i].fits,
+                                  verdicts[i].chosen, verdicts[i].text,
+                                  verdicts[i].way_out ? verdicts[i].way_out : "");
+        gpup_verdict_clear(&verdicts[i]);
+    }
+}
+
+static char *explain_placed(struct gpup_daemon *d, const struct gpup_claim *claim)
+{
+    g_autofree char *line = describe_claim(d, claim);
+
+    return g_strdup_printf("%s (it has it now; below: where it would go if it started again)",
+                           line);
+}
+
+void gpup_verb_explain(struct gpup_daemon *d, GDBusMethodInvocation *invocation, const char *word)
+{
+    GPUP_AUTO_ERROR error = NULL;
+    struct gpup_vm *vm = known_vm(d, word, &error);
+    g_autofree struct gpup_verdict *verdicts = NULL;
+    g_autofree char *summary = NULL;
+    struct gpup_placement placement;
+    struct gpup_claim *claim;
+    GVariantBuilder builder;
+    size_t n;
+
+    if (vm && vm->problem)
+        gpup_error_set(&error, EINVAL, "%s", vm->problem);
+    else if (vm && !vm->adapter)
+        gpup_error_set(&error, EINVAL, "%s has no adapter: gpup assign %s", vm->name, vm->name);
+    if (error) {
+        gpup_return_error(invocation, error);
+        return;
+    }
+    gpup_host_gpus(d->host, &n);
+    verdicts = g_new0(struct gpup_verdict, n + 1);
+    claim = gpup_host_claim_of_vm(d->host, vm->uuid);
+    if (try_resolve(d, vm, &placement, verdicts, &error) == 0)
+        summary = claim ? explain_placed(d, claim) : describe_placement(d, vm, &placement);
+    else
+        summary = claim ? explain_placed(d, claim)
+                        : g_strndup(error->message, strcspn(error->message, "\n"));
+    g_variant_builder_init(&builder, G_VARIANT_TYPE("a(sbbss)"));
+    add_verdicts(d, verdicts, &builder);
+    g_dbus_method_invocation_return_value(invocation,
+                                          g_variant_new("(sa(sbbss))", summary, &builder));
+}

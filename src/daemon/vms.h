@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_VMS_H
+#define GPUP_DAEMON_VMS_H
+
+#include "vm/manager.h"
+
+/*
+ * The VMs as libvirt told them last: listed in a worker thread whenever something changes, so that
+ * the main thread never waits for libvirt.
+ */
+struct gpup_vms;
+
+/* changed: the list, or the connection, is different now. */
+struct gpup_vms *gpup_vms_new(const char *uri, void (*changed)(void *data), void *data);
+void gpup_vms_free(struct gpup_vms *vms);
+
+GPtrArray *gpup_vms_list(struct gpup_vms *vms); /* struct gpup_vm *, borrowed */
+struct gpup_vm *gpup_vms_find(struct gpup_vms *vms, const char *name_or_uuid); /* or NULL */
+bool gpup_vms_connected(struct gpup_vms *vms);
+const char *gpup_vms_error(struct gpup_vms *vms); /* why not; "" when connected */
+/* True once a list was received on this connection: absence then means something. */
+bool gpup_vms_known(struct gpup_vms *vms);
+void gpup_vms_refresh(struct gpup_vms *vms);
+struct gpup_manager *gpup_vms_manager(struct gpup_vms *vms); /* for worker threads */
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_VM_DOMAIN_H
+#define GPUP_VM_DOMAIN_H
+
+#include "core/model.h"
+
+#include <glib.h>
+
+struct gpup_error;
+
+/*
+ * What gpup adds to a VM's persistent definition (libvirt domain XML), and takes out again. Text
+ * in, text out: no libvirt. What was added or changed is written down inside the adapter's own
+ * element, so that removing it takes out exactly that.
+ */
+
+#define GPUP_DOMAIN_FORCE 1u /* a Windows guest */
+
+/*
+ * Adds the adapter and its device, or changes the values of the one that is there. An adapter
+ * without an id (first character '\0') gets one. *out and *lines (what was done) are the caller's.
+ * -EINVAL or -EOPNOTSUPP: the VM cannot have it; the message says the way out.
+ */
+int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter, unsigned flags,
+                            char **out, GStrv *lines, struct gpup_error **err);
+
+/*
+ * libvirt may give the new device a PCI port of its own. Compares the definition before and after,
+ * and notes such ports in the adapter. *out: the definition to store then, or NULL when there are
+ * none.
+ */
+int gpup_domain_note_ports(const char *before, const char *after, char **out,
+                           struct gpup_error **err);
+
+/* -ENOENT when there is no adapter. */
+int gpup_domain_remove_adapter(const char *xml, char **out, GStrv *lines, struct gpup_error **err);
+
+#endif

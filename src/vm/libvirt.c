@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vm/manager.h"
+
+#include "core/error.h"
+#include "vm/adapter_xml.h"
+#include "vm/domain.h"
+#include "vm/libvirt_connection.h"
+#include "vm/libvirt_error.h"
+
+#include <errno.h>
+#include <libvirt/libvirt.h>
+#include <string.h>
+
+/* manager.h by libvirt. Everything here may block and is called from worker threads. */
+
+typedef virDomain domain_t;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(domain_t, virDomainFree)
+typedef virConnect connect_t;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(connect_t, virConnectClose)
+
+#define STOP_POLL_US 200000
+
+void gpup_vm_free(struct gpup_vm *vm)
+{
+    if (!vm)
+        return;
+    g_free(vm->name);
+    g_free(vm->uuid);
+    g_free(vm->state);
+    g_free(vm->problem);
+    gpup_adapter_free(vm->adapter);
+    g_free(vm);
+}
+
+/* virsh's words. */
+static const char *state_name(int state)
+{
+    switch (state) {
+    case VIR_DOMAIN_RUNNING:
+        return "running";
+    case VIR_DOMAIN_BLOCKED:
+        return "idle";
+    case VIR_DOMAIN_PAUSED:
+        return "paused";
+    case VIR_DOMAIN_SHUTDOWN:
+        return "in shutdown";
+    case VIR_DOMAIN_SHUTOFF:
+        return "shut off";
+    case VIR_DOMAIN_CRASHED:
+        return "crashed";
+    case VIR_DOMAIN_PMSUSPENDED:
+        return "pmsuspended";
+    default:
+        return "no state";
+    }
+}
+
+/* The definition that the next start will use. */
+static char *definition(virDomain *domain)
+{
+    unsigned flags = virDomainIsPersistent(domain) == 1 ? VIR_DOMAIN_XML_INACTIVE : 0;
+    char *text = virDomainGetXMLDesc(domain, flags);
+    char *copy = g_strdup(text);
+
+    free(text);
+    return copy;
+}
+
+/* NULL: the domain went away meanwhile. */
+static struct gpup_vm *describe(virDomain *domain)
+{
+    g_autoptr(gpup_vm) vm = g_new0(struct gpup_vm, 1);
+    g_autofree char *xml = definition(domain);
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    struct gpup_domain_info info = {0};
+    GPUP_AUTO_ERROR err = NULL;
+    int state;
+
+    if (!xml || virDomainGetState(domain, &state, NULL, 0) < 0 ||
+        virDomainGetUUIDString(domain, uuid) < 0)
+        return NULL;
+    vm->name = g_strdup(virDomainGetName(domain));
+    vm->uuid = g_strdup(uuid);
+    vm->state = g_strdup(state_name(state));
+    vm->active = virDomainIsActive(domain) == 1;
+    if (gpup_domain_info_read(xml, strlen(xml), &info, &err) < 0) {
+        vm->problem = g_strdup(gpup_error_message(err));
+    } else {
+        vm->adapter = g_steal_pointer(&info.adapter);
+        if (vm->adapter && vm->adapter->kind == GPUP_KIND_VIRTIO && info.video < 0)
+            vm->problem = g_strdup_printf("its video device is not in the definition any more: "
+                                          "gpup unassign %s, then gpup assign %s",
+                                          vm->name, vm->name);
+    }
+    gpup_domain_info_clear(&info);
+    return g_steal_pointer(&vm);
+}
+
+static int compare_vms(const void *a, const void *b)
+{
+    return strcmp((*(struct gpup_vm *const *)a)->name, (*(struct gpup_vm *const *)b)->name);
+}
+
+int gpup_manager_list(struct gpup_manager *manager, GPtrArray **out, struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = gpup_connection_get(manager, err);
+    virDomain **domains = NULL;
+    int n;
+
+    if (!connection)
+        return -ENOTCONN;
+    n = virConnectListAllDomains(connection, &domains, 0);
+    if (n < 0)
+        return gpup_libvirt_error(err, "listing the VMs");
+    *out = g_ptr_array_new_with_free_func((GDestroyNotify)gpup_vm_free);
+    for (int i = 0; i < n; i++) {
+        struct gpup_vm *vm = describe(domains[i]);
+
+        if (vm)
+            g_ptr_array_add(*out, vm);
+        virDomainFree(domains[i]);
+    }
+    free(domains);
+    g_ptr_array_sort(*out, compare_vms);
+    return 0;
+}
+
+static void unknown(virConnect *connection, const char *word, struct gpup_error **err)
+{
+    virDomain **domains = NULL;
+    int n = virConnectListAllDomains(connection, &domains, 0);
+    GString *names = g_string_new(NULL);
+
+    for (int i = 0; i < n; i++) {
+        if (i < 10)
+            g_string_append_printf(names, " %s", virDomainGetName(domains[i]));
+        virDomainFree(domains[i]);
+    }
+    free(domains);
+    if (n > 10)
+        g_string_append_printf(names, " and %d more", n - 10);
+    gpup_error_set(err, ENOENT,
+                   n > 0 ? "there is no VM '%s'; there are:%s"
+                         : "there is no VM '%s'%s, nor any other",
+                   word, names->str);
+    g_string_free(names, TRUE);
+}
+
+static virDomain *look_up(virConnect *connection, const char *word, struct gpup_error **err)
+{
+    virDomain *domain = virDomainLookupByName(connection, word);
+
+    if (!domain && g_uuid_string_is_valid(word))
+        domain = virDomainLookupByUUIDString(connection, word);
+    if (!domain)
+        unknown(connection, word, err);
+    return domain;
+}
+
+/* The connection and the domain that a call is about. */
+static int open_domain(struct gpup_manager *manager, const char *vm, connect_t **connection,
+                       domain_t **domain, struct gpup_error **err)
+{
+    *connection = gpup_connection_get(manager, err);
+    if (!*connection)
+        return -ENOTCONN;
+    *domain = look_up(*connection, vm, err);
+    return *domain ? 0 : -ENOENT;
+}
+
+int gpup_manager_get(struct gpup_manager *manager, const char *word, struct gpup_vm **out,
+                     struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    int ret = open_domain(manager, word, &connection, &domain, err);
+
+    if (ret < 0)
+        return ret;
+    *out = describe(domain);
+    return *out ? 0 : gpup_libvirt_error(err, word);
+}
+
+/* ---- the adapter ---- */
+
+static int check_assignable(virConnect *connection, virDomain *domain, struct gpup_error **err)
+{
+    char *uri = virConnectGetURI(connection);
+    bool session = uri && g_str_has_suffix(uri, "/session");
+
+    free(uri);
+    if (session)
+        return gpup_error_set(err, EOPNOTSUPP,
+                              "a session libvirt runs no hooks and cannot share a GPU: use "
+                              "qemu:///system");
+    if (virDomainIsPersistent(domain) != 1)
+        return gpup_error_set(err, EOPNOTSUPP,
+                              "%s is transient, it has no definition to keep an adapter in: define "
+                              "it (virsh define)",
+                              virDomainGetName(domain));
+    return 0;
+}
+
+/* The definition with its secrets (passwords), which must not be lost on the way. */
+static char *editable(virDomain *domain)
+{
+    char *text = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+    char *copy = g_strdup(text);
+
+    free(text);
+    return copy;
+}
+
+static int define(virConnect *connection, const char *xml, struct gpup_error **err)
+{
+    virDomain *domain = virDomainDefineXML(connection, xml);
+
+    if (!domain)
+        return gpup_libvirt_error(err, "libvirt does not take the new definition");
+    virDomainFree(domain);
+    return 0;
+}
+
+/* Ports that libvirt added for our device are ours to remove. */
+static int note_ports(virConnect *connection, virDomain *domain, const char *before,
+                      struct gpup_error **err)
+{
+    g_autofree char *after = editable(domain);
+    g_autofree char *noted = NULL;
+    int ret = after ? gpup_domain_note_ports(before, after, &noted, err) : 0;
+
+    return ret == 0 && noted ? define(connection, noted, err) : ret;
+}
+
+static GStrv add_when(GStrv lines, virDomain *domain)
+{
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+
+    g_strv_builder_addv(builder, (const char **)lines);
+    g_strv_builder_add(builder, virDomainIsActive(domain) == 1
+                                    ? "It is running: this takes effect at its next start"
+                                    : "At the next start");
+    g_strfreev(lines);
+    return g_strv_builder_end(builder);
+}
+
+int gpup_manager_assign(struct gpup_manager *manager, const char *vm,
+                        const struct gpup_adapter *adapter, unsigned flags, GStrv *lines,
+                        struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    g_autofree char *before = NULL, *after = NULL;
+    g_auto(GStrv) done = NULL;
+    int ret = open_domain(manager, vm, &connection, &domain, err);
+
+    if (ret == 0)
+        ret = check_assignable(connection, domain, err);
+    if (ret < 0)
+        return ret;
+    before = editable(domain);
+    if (!before)
+        return gpup_libvirt_error(err, vm);
+    ret = gpup_domain_add_adapter(
+        before, adapter, flags & GPUP_ASSIGN_FORCE ? GPUP_DOMAIN_FORCE : 0, &after, &done, err);
+    if (ret == 0 && !(flags & GPUP_ASSIGN_DRY_RUN)) {
+        ret = define(connection, after, err);
+        if (ret == 0)
+            ret = note_ports(connection, domain, before, err);
+    }
+    if (ret == 0)
+        *lines = add_when(g_steal_pointer(&done), domain);
+    return ret;
+}
+
+int gpup_manager_unassign(struct gpup_manager *manager, const char *vm, unsigned flags,
+                          GStrv *lines, struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    g_autofree char *before = NULL, *after = NULL;
+    g_auto(GStrv) done = NULL;
+    int ret = open_domain(manager, vm, &connection, &domain, err);
+
+    if (ret == 0)
+        ret = check_assignable(connection, domain, err);
+    if (ret < 0)
+        return ret;
+    before = editable(domain);
+    if (!before)
+        return gpup_libvirt_error(err, vm);
+    ret = gpup_domain_remove_adapter(before, &after, &done, err);
+    if (ret == 0 && !(flags & GPUP_ASSIGN_DRY_RUN))
+        ret = define(connection, after, err);
+    if (ret == 0)
+        *lines = add_when(g_steal_pointer(&done), domain);
+    return ret;
+}
+
+/* ---- start and stop ---- */
+
+int gpup_manager_start(struct gpup_manager *manager, const char *vm, struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    int ret = open_domain(manager, vm, &connection, &domain, err);
+
+    if (ret < 0)
+        return ret;
+    if (virDomainIsActive(domain) == 1)
+        return gpup_error_set(err, EBUSY, "%s is running already", vm);
+    return virDomainCreate(domain) < 0 ? gpup_libvirt_error(err, vm) : 0;
+}
+
+static int wait_for_end(virDomain *domain, const char *vm, unsigned timeout_s,
+                        struct gpup_error **err)
+{
+    gint64 until = g_get_monotonic_time() + (gint64)timeout_s * G_USEC_PER_SEC;
+
+    while (virDomainIsActive(domain) == 1) {
+        if (g_get_monotonic_time() >= until)
+            return gpup_error_set(err, ETIMEDOUT,
+                                  "%s was asked to shut down and is still running after %u s: wait "
+                                  "longer (--timeout), or pull the plug (--power-off)",
+                                  vm, timeout_s);
+        g_usleep(STOP_POLL_US);
+    }
+    return 0;
+}
+
+int gpup_manager_stop(struct gpup_manager *manager, const char *vm, bool power_off,
+                      unsigned timeout_s, struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    int ret = open_domain(manager, vm, &connection, &domain, err);
+
+    if (ret < 0)
+        return ret;
+    if (virDomainIsActive(domain) != 1)
+        return gpup_error_set(err, EBUSY, "%s is not running", vm);
+    if ((power_off ? virDomainDestroy(domain) : virDomainShutdown(domain)) < 0)
+        return gpup_libvirt_error(err, vm);
+    return power_off ? 0 : wait_for_end(domain, vm, timeout_s, err);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vm/libvirt_connection.h"
+
+#include "core/error.h"
+
+#include <errno.h>
+#include <libvirt/virterror.h>
+
+/*
+ * One thread holds the connection: it runs libvirt's event loop, notices when the connection ends,
+ * and makes it again. Events go to the main context that was the default one at the start.
+ */
+
+#define FIRST_PAUSE_MS   250
+#define LONGEST_PAUSE_MS 5000
+#define KEEPALIVE_S      5
+#define KEEPALIVE_COUNT  3
+
+struct gpup_manager {
+    char *uri;
+    gpup_manager_func func;
+    void *data;
+    GMainContext *context;
+    GThread *thread;
+    GMutex lock; /* of what follows */
+    GCond wake;
+    virConnect *connection;
+    char *error;
+    bool lost, stop;
+};
+
+struct report {
+    struct gpup_manager *manager;
+    enum gpup_vm_event event;
+    char *uuid, *text;
+};
+
+static gboolean deliver(void *data)
+{
+    struct report *r = data;
+
+    if (r->manager->func) /* not while it is being freed */
+        r->manager->func(r->event, r->uuid, r->text, r->manager->data);
+    return G_SOURCE_REMOVE;
+}
+
+static void report_free(void *data)
+{
+    struct report *r = data;
+
+    g_free(r->uuid);
+    g_free(r->text);
+    g_free(r);
+}
+
+static void tell(struct gpup_manager *m, enum gpup_vm_event event, const char *uuid,
+                 const char *text)
+{
+    struct report *r = g_new0(struct report, 1);
+    g_autoptr(GSource) source = g_idle_source_new();
+
+    r->manager = m;
+    r->event = event;
+    r->uuid = g_strdup(uuid);
+    r->text = g_strdup(text);
+    g_source_set_priority(source, G_PRIORITY_DEFAULT);
+    g_source_set_callback(source, deliver, r, report_free);
+    g_source_attach(source, m->context);
+}
+
+/* ---- libvirt's callbacks, on our thread ---- */
+
+static void tell_about(virDomain *domain, struct gpup_manager *m, enum gpup_vm_event event)
+{
+    char uuid[VIR_UUID_STRING_BUFLEN];
+
+    if (virDomainGetUUIDString(domain, uuid) == 0)
+        tell(m, event, uuid, NULL);
+}
+
+static int on_lifecycle(virConnect *connection, virDomain *domain, int event, int detail,
+                        void *data)
+{
+    tell_about(domain, data, event == VIR_DOMAIN_EVENT_UNDEFINED ? GPUP_VM_GONE : GPUP_VM_CHANGED);
+    return 0;
+}
+
+static void on_metadata(virConnect *connection, virDomain *domain, int type, const char *uri,
+                        void *data)
+{
+    tell_about(domain, data, GPUP_VM_CHANGED);
+}
+
+static void on_close(virConnect *connection, int reason, void *data)
+{
+    struct gpup_manager *m = data;
+
+    g_mutex_lock(&m->lock);
+    m->lost = true;
+    g_mutex_unlock(&m->lock);
+}
+
+/* Wakes the event loop now and then, so that it sees that it is to stop. */
+static void on_tick(int timer, void *data)
+{
+}
+
+/* libvirt prints errors by itself unless told otherwise. */
+static void swallow(void *data, virError *error)
+{
+}
+
+/* ---- the thread ---- */
+
+static virConnect *connect_once(struct gpup_manager *m)
+{
+    virConnect *c = virConnectOpen(m->uri);
+
+    if (!c)
+        return NULL;
+    virConnectSetKeepAlive(c, KEEPALIVE_S, KEEPALIVE_COUNT);
+    virConnectRegisterCloseCallback(c, on_close, m, NULL);
+    /* a driver without events (test) still serves calls */
+    virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                                     VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), m, NULL);
+    virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+                                     VIR_DOMAIN_EVENT_CALLBACK(on_metadata), m, NULL);
+    return c;
+}
+
+static bool stopping(struct gpup_manager *m)
+{
+    bool stop;
+
+    g_mutex_lock(&m->lock);
+    stop = m->stop;
+    g_mutex_unlock(&m->lock);
+    return stop;
+}
+
+static bool is_lost(struct gpup_manager *m)
+{
+    bool lost;
+
+    g_mutex_lock(&m->lock);
+    lost = m->lost || m->stop;
+    g_mutex_unlock(&m->lock);
+    return lost;
+}
+
+/* Puts the connection in place (or takes it out, NULL) and says so. */
+static void publish(struct gpup_manager *m, virConnect *connection, const char *error)
+{
+    virConnect *old;
+
+    g_mutex_lock(&m->lock);
+    old = m->connection;
+    m->connection = connection;
+    m->lost = false;
+    g_free(m->error);
+    m->error = g_strdup(error);
+    g_mutex_unlock(&m->lock);
+    if (old) {
+        virConnectUnregisterCloseCallback(old, on_close);
+        virConnectClose(old);
+    }
+    tell(m, connection ? GPUP_MANAGER_CONNECTED : GPUP_MANAGER_LOST, NULL, error);
+}
+
+static void pause_for(struct gpup_manager *m, int ms)
+{
+    gint64 until = g_get_monotonic_time() + (gint64)ms * 1000;
+
+    g_mutex_lock(&m->lock);
+    while (!m->stop && g_cond_wait_until(&m->wake, &m->lock, until))
+        continue;
+    g_mutex_unlock(&m->lock);
+}
+
+static void *run(void *data)
+{
+    struct gpup_manager *m = data;
+    int pause = FIRST_PAUSE_MS;
+
+    while (!stopping(m)) {
+        virConnect *c = connect_once(m);
+
+        if (!c) {
+            publish(m, NULL, virGetLastErrorMessage());
+            pause_for(m, pause);
+            pause = MIN(pause * 2, LONGEST_PAUSE_MS);
+            continue;
+        }
+        pause = FIRST_PAUSE_MS;
+        publish(m, c, NULL);
+        while (!is_lost(m) && virEventRunDefaultImpl() == 0)
+            continue;
+        if (!stopping(m))
+            publish(m, NULL, "the connection to libvirtd ended");
+    }
+    return NULL;
+}
+
+/* ---- from outside ---- */
+
+virConnect *gpup_connection_get(struct gpup_manager *m, struct gpup_error **err)
+{
+    virConnect *c;
+
+    g_mutex_lock(&m->lock);
+    c = m->lost ? NULL : m->connection;
+    if (c)
+        virConnectRef(c);
+    else
+        gpup_error_set(err, ENOTCONN, "libvirt cannot be reached (%s): is libvirtd running?",
+                       m->error ? m->error : "not yet connected");
+    g_mutex_unlock(&m->lock);
+    return c;
+}
+
+struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, void *data)
+{
+    struct gpup_manager *m = g_new0(struct gpup_manager, 1);
+    static gsize registered;
+
+    if (g_once_init_enter(&registered)) {
+        virSetErrorFunc(NULL, swallow);
+        virEventRegisterDefaultImpl();
+        g_once_init_leave(&registered, 1);
+    }
+    m->uri = g_strdup(uri ? uri : "qemu:///system");
+    m->func = func;
+    m->data = data;
+    m->context = g_main_context_ref_thread_default();
+    g_mutex_init(&m->lock);
+    g_cond_init(&m->wake);
+    virEventAddTimeout(500, on_tick, NULL, NULL);
+    m->thread = g_thread_new("libvirt", run, m);
+    return m;
+}
+
+/* Events that are on their way name us: they are thrown away unseen. */
+static void drop_reports(struct gpup_manager *m)
+{
+    m->func = NULL;
+    while (g_main_context_pending(m->context))
+        g_main_context_iteration(m->context, FALSE);
+}
+
+void gpup_manager_free(struct gpup_manager *m)
+{
+    if (!m)
+        return;
+    g_mutex_lock(&m->lock);
+    m->stop = true;
+    g_cond_broadcast(&m->wake);
+    g_mutex_unlock(&m->lock);
+    g_thread_join(m->thread);
+    drop_reports(m);
+    if (m->connection)
+        virConnectClose(m->connection);
+    g_main_context_unref(m->context);
+    g_mutex_clear(&m->lock);
+    g_cond_clear(&m->wake);
+    g_free(m->error);
+    g_free(m->uri);
+    g_free(m);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vm/xml.h"
+
+#include "core/error.h"
+#include "vm/adapter_xml.h"
+
+#include <errno.h>
+#include <libxml/parser.h>
+#include <string.h>
+
+#define MAX_XML ((size_t)1 << 20)
+
+static void free_string(xmlChar **string)
+{
+    if (*string)
+        xmlFree(*string);
+}
+#define AUTO_XML_STRING __attribute__((cleanup(free_string))) xmlChar *
+
+void gpup_xml_free(xmlDoc **doc)
+{
+    if (*doc)
+        xmlFreeDoc(*doc);
+}
+
+int gpup_xml_parse(const char *xml, size_t length, xmlDoc **out, struct gpup_error **err)
+{
+    GPUP_AUTO_XML doc = NULL;
+    const xmlNode *domain;
+
+    if (length > MAX_XML)
+        return gpup_error_set(err, EINVAL, "the VM's definition is larger than 1 MiB");
+    doc = xmlReadMemory(xml, (int)length, NULL, NULL,
+                        XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    domain = doc ? xmlDocGetRootElement(doc) : NULL;
+    /* libvirt writes no document type: one would only bring entities */
+    if (!domain || !gpup_xml_is(domain, "domain") || doc->intSubset)
+        return gpup_error_set(err, EINVAL, "this is not a VM's definition (libvirt domain XML)");
+    *out = doc;
+    doc = NULL;
+    return 0;
+}
+
+bool gpup_xml_is(const xmlNode *node, const char *name)
+{
+    return node->type == XML_ELEMENT_NODE && strcmp((const char *)node->name, name) == 0;
+}
+
+xmlNode *gpup_xml_child(const xmlNode *parent, const char *name, const xmlNode *after)
+{
+    for (xmlNode *n = after ? after->next : parent->children; n; n = n->next) {
+        if (gpup_xml_is(n, name) && !n->ns)
+            return n;
+    }
+    return NULL;
+}
+
+xmlNode *gpup_xml_child_or_new(xmlNode *parent, const char *name, bool *made)
+{
+    xmlNode *node = gpup_xml_child(parent, name, NULL);
+
+    if (made)
+        *made = !node;
+    return node ? node : xmlNewChild(parent, NULL, (const xmlChar *)name, NULL);
+}
+
+char *gpup_xml_attribute(const xmlNode *node, const char *name)
+{
+    AUTO_XML_STRING value = xmlGetNoNsProp((xmlNode *)node, (const xmlChar *)name);
+
+    return value ? g_strdup((const char *)value) : NULL;
+}
+
+bool gpup_xml_attribute_is(const xmlNode *node, const char *name, const char *value)
+{
+    g_autofree char *text = node ? gpup_xml_attribute(node, name) : NULL;
+
+    return g_strcmp0(text, value) == 0;
+}
+
+char *gpup_xml_child_text(const xmlNode *parent, const char *name)
+{
+    xmlNode *node = gpup_xml_child(parent, name, NULL);
+    AUTO_XML_STRING text = node ? xmlNodeGetContent(node) : NULL;
+
+    return text ? g_strdup((const char *)text) : NULL;
+}
+
+void gpup_xml_set(xmlNode *node, const char *name, const char *value)
+{
+    xmlSetProp(node, (const xmlChar *)name, (const xmlChar *)value);
+}
+
+void gpup_xml_remove(xmlNode *node)
+{
+    xmlNode *before = node->prev;
+
+    if (before && before->type == XML_TEXT_NODE && xmlIsBlankNode(before)) {
+        xmlUnlinkNode(before);
+        xmlFreeNode(before);
+    }
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+}
+
+bool gpup_xml_has_elements(const xmlNode *node)
+{
+    return xmlFirstElementChild((xmlNode *)node) != NULL;
+}
+
+xmlNode *gpup_xml_adapter(const xmlNode *domain, unsigned *n)
+{
+    xmlNode *metadata = gpup_xml_child(domain, "metadata", NULL);
+    xmlNode *found = NULL;
+    unsigned count = 0;
+
+    for (xmlNode *node = metadata ? metadata->children : NULL; node; node = node->next) {
+        if (!gpup_xml_is(node, "adapter") || !node->ns || !node->ns->href ||
+            strcmp((const char *)node->ns->href, GPUP_ADAPTER_NS) != 0)
+            continue;
+        if (++count == 1)
+            found = node;
+    }
+    if (n)
+        *n = count;
+    return found;
+}
+
+xmlNode *gpup_xml_video_of(const xmlNode *domain, const char *adapter_id, int *index)
+{
+    g_autofree char *want = g_build_filename(GPUP_VM_DIR, adapter_id, NULL);
+    xmlNode *devices = gpup_xml_child(domain, "devices", NULL);
+    int i = 0;
+
+    for (xmlNode *video = devices ? gpup_xml_child(devices, "video", NULL) : NULL; video;
+         video = gpup_xml_child(devices, "video", video), i++) {
+        xmlNode *model = gpup_xml_child(video, "model", NULL);
+        xmlNode *acceleration = model ? gpup_xml_child(model, "acceleration", NULL) : NULL;
+
+        if (acceleration && gpup_xml_attribute_is(acceleration, "rendernode", want)) {
+            if (index)
+                *index = i;
+            return video;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_VM_XML_H
+#define GPUP_VM_XML_H
+
+#include <glib.h>
+#include <libxml/tree.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct gpup_error;
+
+/* Small helpers around libxml2, shared by what reads and what edits domain XML. */
+
+/* A domain XML of 1 MiB at most, without entities; -EINVAL says what it is not. */
+int gpup_xml_parse(const char *xml, size_t length, xmlDoc **doc, struct gpup_error **err);
+void gpup_xml_free(xmlDoc **doc);
+#define GPUP_AUTO_XML __attribute__((cleanup(gpup_xml_free))) xmlDoc *
+
+bool gpup_xml_is(const xmlNode *node, const char *name);
+/* The first (or next, after `after`) child element of this name in no namespace. */
+xmlNode *gpup_xml_child(const xmlNode *parent, const char *name, const xmlNode *after);
+/* The same, made at the parent's end where there is none; *made (may be NULL) tells. */
+xmlNode *gpup_xml_child_or_new(xmlNode *parent, const char *name, bool *made);
+/* An attribute or a child's text, in the caller's memory, or NULL. */
+char *gpup_xml_attribute(const xmlNode *node, const char *name);
+char *gpup_xml_child_text(const xmlNode *parent, const char *name);
+bool gpup_xml_attribute_is(const xmlNode *node, const char *name, const char *value);
+void gpup_xml_set(xmlNode *node, const char *name, const char *value);
+/* Takes the node out together with the white space before it. */
+void gpup_xml_remove(xmlNode *node);
+bool gpup_xml_has_elements(const xmlNode *node);
+
+/* The adapter's element below <metadata>; *n (may be NULL) tells how many there are. */
+xmlNode *gpup_xml_adapter(const xmlNode *domain, unsigned *n);
+/* Our video device among the domain's, by the path it was given; *index (may be NULL) counts. */
+xmlNode *gpup_xml_video_of(const xmlNode *domain, const char *adapter_id, int *index);
+
+#endif
