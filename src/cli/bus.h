@@ -2,7 +2,7 @@
 #ifndef GPUP_CLI_BUS_H
 #define GPUP_CLI_BUS_H
 
-#include "cli/gpup-dbus.h"
+#include "gpup-dbus.h"
 
 /* gpupd as it was when the command began: nothing here changes while the command runs. */
 struct cli_bus {

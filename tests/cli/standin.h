@@ -2,7 +2,7 @@
 #ifndef GPUP_TESTS_STANDIN_H
 #define GPUP_TESTS_STANDIN_H
 
-#include "cli/gpup-dbus.h"
+#include "gpup-dbus.h"
 
 /*
  * What answers org.gpup1 in these tests: a few made-up GPUs and VMs on a private bus, in this
