@@ -43,39 +43,37 @@ static void write_values(xmlNode *node, const struct gpup_adapter *adapter)
     }
 }
 
-static xmlNode *new_element(xmlNode *domain, const struct gpup_adapter *adapter)
+static void new_element(struct gpup_edit *edit, const struct gpup_adapter *adapter)
 {
     bool made;
-    xmlNode *metadata = gpup_xml_child_or_new(domain, "metadata", &made);
-    xmlNode *node = xmlNewChild(metadata, NULL, (const xmlChar *)"adapter", NULL);
-    xmlNs *ns = xmlNewNs(node, (const xmlChar *)GPUP_ADAPTER_NS, (const xmlChar *)"gpup");
+    xmlNode *metadata = gpup_xml_child_or_new(edit->domain, "metadata", &made);
+    xmlNode *node = gpup_xml_append(metadata, "adapter");
     g_autofree char *random = g_uuid_string_random();
 
-    xmlSetNs(node, ns);
+    xmlSetNs(node, xmlNewNs(node, (const xmlChar *)GPUP_ADAPTER_NS, (const xmlChar *)"gpup"));
     gpup_xml_set(node, "id", *adapter->id ? adapter->id : random);
-    write_values(node, adapter);
+    edit->element = node;
     if (made)
-        gpup_note(node, "added", "metadata", NULL);
-    return node;
+        gpup_edit_note(edit, "added", "metadata", NULL);
 }
 
-static void describe_values(const struct gpup_adapter *adapter, const char *name, GPtrArray *lines)
+static void describe_values(struct gpup_edit *edit, const struct gpup_adapter *adapter)
 {
-    GString *line = g_string_new(name);
+    g_autoptr(GString) line = g_string_new(edit->name);
 
     g_string_append(line, ": one partition");
     if (adapter->gpu)
         g_string_append_printf(line, " of %s", adapter->gpu);
-    for (int r = 0; r < GPUP_RESOURCES; r++) {
-        const struct gpup_request *q = &adapter->request[r];
+    for (int i = 0; i < GPUP_RESOURCES; i++) {
+        enum gpup_resource r = (enum gpup_resource)i;
+        const struct gpup_request *q = &adapter->request[i];
         char text[128];
 
         if (q->has_min || q->has_optimal || q->has_max)
-            g_string_append_printf(
-                line, ", %s %s", gpup_resource_name((enum gpup_resource)r),
-                gpup_request_format((enum gpup_resource)r, q, text, sizeof(text)));
+            g_string_append_printf(line, ", %s %s", gpup_resource_name(r),
+                                   gpup_request_format(r, q, text, sizeof(text)));
     }
-    g_ptr_array_add(lines, g_string_free(line, FALSE));
+    gpup_edit_say(edit, "%s", line->str);
 }
 
 /* ---- adding ---- */
@@ -93,56 +91,75 @@ static bool is_windows(const xmlNode *node)
     return false;
 }
 
-static int check_guest(const xmlNode *domain, const char *name, unsigned flags,
-                       struct gpup_error **err)
+static int check_guest(const struct gpup_edit *edit, struct gpup_error **err)
 {
-    xmlNode *metadata = gpup_xml_child(domain, "metadata", NULL);
+    xmlNode *metadata = gpup_xml_child(edit->domain, "metadata", NULL);
 
-    if (!metadata || flags & GPUP_DOMAIN_FORCE || !is_windows(metadata))
+    if (!metadata || edit->flags & GPUP_DOMAIN_FORCE || !is_windows(metadata))
         return 0;
     return gpup_error_set(
         err, EOPNOTSUPP,
         "%s runs Windows, which has no 3D driver for a virtio partition: it would "
         "get a second, unaccelerated display. Use a GPU with SR-IOV, or --force",
-        name);
+        edit->name);
 }
 
-static int change_values(xmlNode *element, const struct gpup_adapter *adapter, const char *name,
-                         struct gpup_error **err)
+static int check_kind(const struct gpup_edit *edit, const struct gpup_adapter *adapter,
+                      struct gpup_error **err)
 {
-    if (!gpup_xml_attribute_is(element, "kind", gpup_kind_name(adapter->kind))) {
-        g_autofree char *kind = gpup_xml_attribute(element, "kind");
+    g_autofree char *kind = edit->element ? gpup_xml_attribute(edit->element, "kind") : NULL;
 
+    if (kind && strcmp(kind, gpup_kind_name(adapter->kind)) != 0)
         return gpup_error_set(err, EINVAL,
                               "%s's adapter is of kind %s, which decides its device: to change it, "
                               "gpup unassign %s, then gpup assign %s --kind %s",
-                              name, kind ? kind : "?", name, name, gpup_kind_name(adapter->kind));
-    }
-    write_values(element, adapter);
+                              edit->name, kind, edit->name, edit->name,
+                              gpup_kind_name(adapter->kind));
+    if (adapter->kind != GPUP_KIND_VIRTIO)
+        return gpup_error_set(err, EOPNOTSUPP,
+                              "this version has no provider for SR-IOV, it gives VMs virtio "
+                              "partitions only: leave --kind out, or say --kind virtio");
     return 0;
 }
 
-static int add_all(xmlNode *domain, const struct gpup_adapter *adapter, const char *name,
-                   unsigned flags, GPtrArray *lines, struct gpup_error **err)
+/* The id names the device: without a usable one nothing can be found again. */
+static int check_element(const struct gpup_edit *edit, unsigned n, struct gpup_error **err)
 {
-    xmlNode *element;
-    int ret;
+    g_autofree char *id = edit->element ? gpup_xml_attribute(edit->element, "id") : NULL;
 
-    if (adapter->kind != GPUP_KIND_VIRTIO)
-        return gpup_error_set(err, EOPNOTSUPP,
-                              "this version gives VMs virtio partitions only: leave --kind out");
-    ret = check_guest(domain, name, flags, err);
+    if (n <= 1 && (!edit->element || (id && g_uuid_string_is_valid(id))))
+        return 0;
+    return gpup_error_set(err, EINVAL, "%s's adapter %s: gpup unassign %s, then assign it again",
+                          edit->name, n > 1 ? "is there more than once" : "has no valid id",
+                          edit->name);
+}
+
+static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
+                  struct gpup_error **err)
+{
+    unsigned n;
+    int ret = gpup_adapter_check(adapter, err);
+
+    edit->element = gpup_xml_adapter(edit->domain, &n);
     if (ret == 0)
-        ret = gpup_check_display(domain, name, err);
+        ret = check_element(edit, n, err);
     if (ret == 0)
-        ret = gpup_check_memory(domain, name, err);
+        ret = check_kind(edit, adapter, err);
+    if (ret == 0)
+        ret = check_guest(edit, err);
+    if (ret == 0)
+        ret = gpup_check_display(edit, err);
+    if (ret == 0)
+        ret = gpup_check_memory(edit, err);
     if (ret < 0)
         return ret;
-    element = new_element(domain, adapter);
-    describe_values(adapter, name, lines);
-    gpup_share_memory(domain, element, lines);
-    gpup_add_primary(domain, element, lines);
-    gpup_add_video(domain, element, lines);
+    describe_values(edit, adapter);
+    if (!edit->element)
+        new_element(edit, adapter);
+    write_values(edit->element, adapter);
+    gpup_share_memory(edit);
+    gpup_add_primary(edit);
+    gpup_add_video(edit);
     return 0;
 }
 
@@ -158,6 +175,13 @@ static char *dump(xmlDoc *doc)
     return copy;
 }
 
+static char *name_of(const xmlNode *domain)
+{
+    char *name = gpup_xml_child_text(domain, "name");
+
+    return name ? name : g_strdup("the VM");
+}
+
 static GStrv to_lines(GPtrArray *lines)
 {
     g_ptr_array_add(lines, NULL);
@@ -170,20 +194,14 @@ int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
     GPUP_AUTO_XML doc = NULL;
     g_autofree char *name = NULL;
     g_autoptr(GPtrArray) done = g_ptr_array_new_with_free_func(g_free);
-    xmlNode *domain, *element;
+    struct gpup_edit edit = {.flags = flags, .lines = done};
     int ret = gpup_xml_parse(xml, strlen(xml), &doc, err);
 
     if (ret < 0)
         return ret;
-    domain = xmlDocGetRootElement(doc);
-    name = gpup_xml_child_text(domain, "name");
-    element = gpup_xml_adapter(domain, NULL);
-    if (element) {
-        ret = change_values(element, adapter, name, err);
-        describe_values(adapter, name, done);
-    } else {
-        ret = add_all(domain, adapter, name, flags, done, err);
-    }
+    edit.domain = xmlDocGetRootElement(doc);
+    edit.name = name = name_of(edit.domain);
+    ret = add_to(&edit, adapter, err);
     if (ret < 0)
         return ret;
     *out = dump(doc);
@@ -203,6 +221,14 @@ static xmlNode *port_with_index(const xmlNode *domain, const char *index)
             return c;
     }
     return NULL;
+}
+
+static void note_port(xmlNode *element, const char *index)
+{
+    xmlNode *note = gpup_xml_append(element, "added");
+
+    gpup_xml_set(note, "what", "port");
+    gpup_xml_set(note, "was", index);
 }
 
 int gpup_domain_note_ports(const char *before, const char *after, char **out,
@@ -228,7 +254,7 @@ int gpup_domain_note_ports(const char *before, const char *after, char **out,
         if (!index || !gpup_xml_attribute_is(c, "type", "pci") ||
             port_with_index(xmlDocGetRootElement(old), index))
             continue;
-        gpup_note(element, "added", "port", index);
+        note_port(element, index);
         noted = true;
     }
     if (noted)
@@ -264,48 +290,52 @@ static void remove_port(xmlNode *domain, const char *index)
         gpup_xml_remove(port);
 }
 
-static void undo(xmlNode *domain, const xmlNode *note, GPtrArray *lines)
+static void undo(struct gpup_edit *edit, const xmlNode *note)
 {
     g_autofree char *what = gpup_xml_attribute(note, "what");
     g_autofree char *was = gpup_xml_attribute(note, "was");
 
     if (g_strcmp0(what, "port") == 0 && was)
-        remove_port(domain, was);
+        remove_port(edit->domain, was);
     else if (what)
-        gpup_undo_part(domain, what, was, lines);
+        gpup_undo_part(edit, what, was);
+}
+
+/* In reverse; but ports after the device that sat behind them. */
+static void undo_all(struct gpup_edit *edit)
+{
+    xmlNode *metadata = edit->element->parent;
+    bool drop_metadata = gpup_edit_noted(edit, "metadata");
+
+    for (int ports = 0; ports < 2; ports++) {
+        for (xmlNode *note = xmlLastElementChild(edit->element); note;
+             note = xmlPreviousElementSibling(note)) {
+            if (gpup_xml_attribute_is(note, "what", "port") == (ports == 1))
+                undo(edit, note);
+        }
+    }
+    gpup_xml_remove(edit->element);
+    if (drop_metadata && !gpup_xml_has_elements(metadata))
+        gpup_xml_remove(metadata);
 }
 
 int gpup_domain_remove_adapter(const char *xml, char **out, GStrv *lines, struct gpup_error **err)
 {
     GPUP_AUTO_XML doc = NULL;
-    g_autofree char *name = NULL, *id = NULL;
+    g_autofree char *name = NULL;
     g_autoptr(GPtrArray) done = g_ptr_array_new_with_free_func(g_free);
-    xmlNode *domain, *element, *video, *metadata;
-    bool drop_metadata = false;
+    struct gpup_edit edit = {.lines = done};
     int ret = gpup_xml_parse(xml, strlen(xml), &doc, err);
 
     if (ret < 0)
         return ret;
-    domain = xmlDocGetRootElement(doc);
-    name = gpup_xml_child_text(domain, "name");
-    element = gpup_xml_adapter(domain, NULL);
-    if (!element)
+    edit.domain = xmlDocGetRootElement(doc);
+    edit.name = name = name_of(edit.domain);
+    if (!gpup_xml_adapter(edit.domain, NULL))
         return gpup_error_set(err, ENOENT, "%s has no adapter", name);
-    id = gpup_xml_attribute(element, "id");
-    video = id ? gpup_xml_video_of(domain, id, NULL) : NULL;
-    if (video)
-        gpup_xml_remove(video);
-    /* ports after the device that sat behind them; in reverse, so that what came last goes first */
-    for (xmlNode *note = xmlLastElementChild(element); note;
-         note = xmlPreviousElementSibling(note)) {
-        drop_metadata |= gpup_xml_attribute_is(note, "what", "metadata");
-        undo(domain, note, done);
-    }
-    metadata = element->parent;
-    gpup_xml_remove(element);
-    if (drop_metadata && !gpup_xml_has_elements(metadata))
-        gpup_xml_remove(metadata);
-    g_ptr_array_insert(done, 0, g_strdup_printf("%s: no partition any more", name));
+    gpup_edit_say(&edit, "%s: no partition any more", name);
+    while ((edit.element = gpup_xml_adapter(edit.domain, NULL)))
+        undo_all(&edit);
     *out = dump(doc);
     *lines = to_lines(g_steal_pointer(&done));
     return 0;

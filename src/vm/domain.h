@@ -14,11 +14,13 @@ struct gpup_error;
  * element, so that removing it takes out exactly that.
  */
 
-#define GPUP_DOMAIN_FORCE 1u /* a Windows guest */
+#define GPUP_DOMAIN_FORCE       1u /* a Windows guest */
+#define GPUP_DOMAIN_NO_OVERRIDE 2u /* this libvirt does not know qemu:override */
 
 /*
- * Adds the adapter and its device, or changes the values of the one that is there. An adapter
- * without an id (first character '\0') gets one. *out and *lines (what was done) are the caller's.
+ * Adds the adapter and its device, or changes the values of the one that is there and adds what of
+ * its device is missing. An adapter without an id (first character '\0') gets one; the id of one
+ * that is there stays. *out and *lines (what was done) are the caller's.
  * -EINVAL or -EOPNOTSUPP: the VM cannot have it; the message says the way out.
  */
 int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter, unsigned flags,

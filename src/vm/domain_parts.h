@@ -4,27 +4,40 @@
 
 #include <glib.h>
 #include <libxml/tree.h>
+#include <stdbool.h>
 
 struct gpup_error;
 
 /* The single changes that a virtio adapter needs in a domain, each with its check, its note and its
- * undoing. `element` is the adapter's, which keeps the notes. */
+ * undoing. Each adds only what is missing, so that adding twice is adding once. */
+struct gpup_edit {
+    xmlNode *domain;
+    xmlNode *element; /* the adapter's, which keeps the notes */
+    const char *name; /* of the VM */
+    unsigned flags;   /* GPUP_DOMAIN_... */
+    GPtrArray *lines; /* what was done, for people */
+};
 
-/* <gpup:KIND what='WHAT' was='WAS'/> below the element; was may be NULL. */
-void gpup_note(xmlNode *element, const char *kind, const char *what, const char *was);
+void gpup_edit_say(struct gpup_edit *edit, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
-/* The VM's display and ours can stand beside each other. */
-int gpup_check_display(const xmlNode *domain, const char *name, struct gpup_error **err);
-int gpup_check_memory(const xmlNode *domain, const char *name, struct gpup_error **err);
+/* <gpup:KIND what='WHAT' was='WAS'/> below the element; was may be NULL. A second note of the same
+ * is dropped: the first one knows how it was before us. */
+void gpup_edit_note(struct gpup_edit *edit, const char *kind, const char *what, const char *was);
+bool gpup_edit_noted(const struct gpup_edit *edit, const char *what);
+
+/* The VM's displays and memory can stand beside our device. */
+int gpup_check_display(const struct gpup_edit *edit, struct gpup_error **err);
+int gpup_check_memory(const struct gpup_edit *edit, struct gpup_error **err);
 
 /* The guest's memory in a form that other processes can map. */
-void gpup_share_memory(xmlNode *domain, xmlNode *element, GPtrArray *lines);
+void gpup_share_memory(struct gpup_edit *edit);
 /* A primary display where there is none. */
-void gpup_add_primary(xmlNode *domain, xmlNode *element, GPtrArray *lines);
+void gpup_add_primary(struct gpup_edit *edit);
 /* Our device, and for SPICE what keeps QEMU from giving it a console. */
-void gpup_add_video(xmlNode *domain, xmlNode *element, GPtrArray *lines);
+void gpup_add_video(struct gpup_edit *edit);
 
 /* Undoes what a note says; what the user has changed since stays, and `lines` say so. */
-void gpup_undo_part(xmlNode *domain, const char *what, const char *was, GPtrArray *lines);
+void gpup_undo_part(struct gpup_edit *edit, const char *what, const char *was);
 
 #endif

@@ -61,7 +61,12 @@ xmlNode *gpup_xml_child_or_new(xmlNode *parent, const char *name, bool *made)
 
     if (made)
         *made = !node;
-    return node ? node : xmlNewChild(parent, NULL, (const xmlChar *)name, NULL);
+    return node ? node : gpup_xml_append(parent, name);
+}
+
+xmlNode *gpup_xml_append(xmlNode *parent, const char *name)
+{
+    return xmlNewChild(parent, parent->ns, (const xmlChar *)name, NULL);
 }
 
 char *gpup_xml_attribute(const xmlNode *node, const char *name)
@@ -93,12 +98,6 @@ void gpup_xml_set(xmlNode *node, const char *name, const char *value)
 
 void gpup_xml_remove(xmlNode *node)
 {
-    xmlNode *before = node->prev;
-
-    if (before && before->type == XML_TEXT_NODE && xmlIsBlankNode(before)) {
-        xmlUnlinkNode(before);
-        xmlFreeNode(before);
-    }
     xmlUnlinkNode(node);
     xmlFreeNode(node);
 }

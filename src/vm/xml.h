@@ -24,9 +24,11 @@ xmlNode *gpup_xml_child_or_new(xmlNode *parent, const char *name, bool *made);
 /* An attribute or a child's text, in the caller's memory, or NULL. */
 char *gpup_xml_attribute(const xmlNode *node, const char *name);
 char *gpup_xml_child_text(const xmlNode *parent, const char *name);
+/* false for a node that is NULL */
 bool gpup_xml_attribute_is(const xmlNode *node, const char *name, const char *value);
 void gpup_xml_set(xmlNode *node, const char *name, const char *value);
-/* Takes the node out together with the white space before it. */
+/* A new last child in the parent's namespace, if it has one. */
+xmlNode *gpup_xml_append(xmlNode *parent, const char *name);
 void gpup_xml_remove(xmlNode *node);
 bool gpup_xml_has_elements(const xmlNode *node);
 
