@@ -280,25 +280,38 @@ static bool port_is_used(const xmlNode *node, unsigned bus)
     return false;
 }
 
-static void remove_port(xmlNode *domain, const char *index)
+/* False: there is none, or it is needed: the user may have put something else behind it. */
+static bool remove_port(xmlNode *domain, const char *index)
 {
     xmlNode *port = port_with_index(domain, index);
 
-    /* the user may have put something else behind it meanwhile */
-    if (port && !port_is_used(gpup_xml_child(domain, "devices", NULL),
+    if (!port || port_is_used(gpup_xml_child(domain, "devices", NULL),
                               (unsigned)g_ascii_strtoull(index, NULL, 10)))
-        gpup_xml_remove(port);
+        return false;
+    gpup_xml_remove(port);
+    return true;
 }
 
-static void undo(struct gpup_edit *edit, const xmlNode *note)
+static bool is_port(const xmlNode *note)
 {
-    g_autofree char *what = gpup_xml_attribute(note, "what");
-    g_autofree char *was = gpup_xml_attribute(note, "was");
+    return gpup_xml_attribute_is(note, "what", "port");
+}
 
-    if (g_strcmp0(what, "port") == 0 && was)
-        remove_port(edit->domain, was);
-    else if (what)
-        gpup_undo_part(edit, what, was);
+/* A bridge stands behind a port: what is free only after another has gone goes in the next round.
+ */
+static void remove_ports(struct gpup_edit *edit)
+{
+    bool removed = true;
+
+    while (removed) {
+        removed = false;
+        for (xmlNode *note = xmlFirstElementChild(edit->element); note;
+             note = xmlNextElementSibling(note)) {
+            g_autofree char *index = is_port(note) ? gpup_xml_attribute(note, "was") : NULL;
+
+            removed |= index && remove_port(edit->domain, index);
+        }
+    }
 }
 
 /* In reverse; but ports after the device that sat behind them. */
@@ -307,13 +320,15 @@ static void undo_all(struct gpup_edit *edit)
     xmlNode *metadata = edit->element->parent;
     bool drop_metadata = gpup_edit_noted(edit, "metadata");
 
-    for (int ports = 0; ports < 2; ports++) {
-        for (xmlNode *note = xmlLastElementChild(edit->element); note;
-             note = xmlPreviousElementSibling(note)) {
-            if (gpup_xml_attribute_is(note, "what", "port") == (ports == 1))
-                undo(edit, note);
-        }
+    for (xmlNode *note = xmlLastElementChild(edit->element); note;
+         note = xmlPreviousElementSibling(note)) {
+        g_autofree char *what = gpup_xml_attribute(note, "what");
+        g_autofree char *was = gpup_xml_attribute(note, "was");
+
+        if (what && !is_port(note))
+            gpup_undo_part(edit, what, was);
     }
+    remove_ports(edit);
     gpup_xml_remove(edit->element);
     if (drop_metadata && !gpup_xml_has_elements(metadata))
         gpup_xml_remove(metadata);

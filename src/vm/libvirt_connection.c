@@ -7,8 +7,9 @@
 #include <libvirt/virterror.h>
 
 /*
- * One thread holds the connection: it runs libvirt's event loop, notices when the connection ends,
- * and makes it again. Events go to the main context that was the default one at the start.
+ * A thread makes the connection, since that may block, and makes it again when it has ended.
+ * libvirt's own event loop implementation works in GLib's default main context: its callbacks come
+ * on the main thread, which therefore never has to wait for anything of libvirt's.
  */
 
 #define FIRST_PAUSE_MS   250
@@ -68,7 +69,7 @@ static void tell(struct gpup_manager *m, enum gpup_vm_event event, const char *u
     g_source_attach(source, m->context);
 }
 
-/* ---- libvirt's callbacks, on our thread ---- */
+/* ---- libvirt's callbacks ---- */
 
 static void tell_about(virDomain *domain, struct gpup_manager *m, enum gpup_vm_event event)
 {
@@ -97,12 +98,8 @@ static void on_close(virConnect *connection, int reason, void *data)
 
     g_mutex_lock(&m->lock);
     m->lost = true;
+    g_cond_broadcast(&m->wake);
     g_mutex_unlock(&m->lock);
-}
-
-/* Wakes the event loop now and then, so that it sees that it is to stop. */
-static void on_tick(int timer, void *data)
-{
 }
 
 /* libvirt prints errors by itself unless told otherwise. */
@@ -138,14 +135,12 @@ static bool stopping(struct gpup_manager *m)
     return stop;
 }
 
-static bool is_lost(struct gpup_manager *m)
+static void wait_until_lost(struct gpup_manager *m)
 {
-    bool lost;
-
     g_mutex_lock(&m->lock);
-    lost = m->lost || m->stop;
+    while (!m->lost && !m->stop)
+        g_cond_wait(&m->wake, &m->lock);
     g_mutex_unlock(&m->lock);
-    return lost;
 }
 
 /* Puts the connection in place (or takes it out, NULL) and says so. */
@@ -193,8 +188,7 @@ static void *run(void *data)
         }
         pause = FIRST_PAUSE_MS;
         publish(m, c, NULL);
-        while (!is_lost(m) && virEventRunDefaultImpl() == 0)
-            continue;
+        wait_until_lost(m);
         if (!stopping(m))
             publish(m, NULL, "the connection to libvirtd ended");
     }
@@ -234,7 +228,6 @@ struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, v
     m->context = g_main_context_ref_thread_default();
     g_mutex_init(&m->lock);
     g_cond_init(&m->wake);
-    virEventAddTimeout(500, on_tick, NULL, NULL);
     m->thread = g_thread_new("libvirt", run, m);
     return m;
 }

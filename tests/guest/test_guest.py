@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Real guests on partitions of the software GPU: what quickstart shows, asserted, with every kind of
+display, and over stop, reboot and a renderer's death."""
+import concurrent.futures
+import pathlib
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+import lablib  # noqa: E402
+from taplib import contains, equal, run  # noqa: E402
+
+BUILD = pathlib.Path(sys.argv[1])
+LAB = lablib.Lab(BUILD / "lab-guest", BUILD, kvm=lablib.kvm_works(BUILD))
+MIB = 1 << 20
+GUESTS = {}
+
+
+def boot(*names, displays=lablib.VNC):
+    for name in names:
+        LAB.define(name, displays)
+        LAB.run("gpup", "assign", name)
+        LAB.run("virsh", "start", name)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for guest in pool.map(LAB.guest, names):
+            GUESTS[guest.name] = guest
+
+
+def end(*names):
+    for name in names:
+        LAB.run("virsh", "destroy", name)
+        LAB.run("virsh", "undefine", name)
+
+
+def usage(name):
+    for p in LAB.json("gpu", "show", "software")["gpu"]["partitions"]:
+        if p["vm"] == name:
+            return p["usage"]
+    raise AssertionError("%s has no partition" % name)
+
+
+def draws(name):
+    said = GUESTS[name].gltest("render", 20)
+    equal(said.get("pixels_ok"), "1", "%s: %s" % (name, said))
+
+
+def two_guests():
+    boot("desk1", "desk2")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for info in pool.map(lambda n: GUESTS[n].gltest("info"), ("desk1", "desk2")):
+            contains(info.get("renderer", str(info)), "virgl")
+            equal(info["vram_bytes"], str(512 * MIB))
+        list(pool.map(draws, ("desk1", "desk2")))
+    equal(LAB.json("vm", "show", "desk2")["vm"]["partition"], "software/1")
+
+
+def the_limit():
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        other = pool.submit(GUESTS["desk2"].gltest, "watch", 4)
+        said = GUESTS["desk1"].gltest("fill", 1024)
+        equal(other.result().get("pixels_ok"), "1", str(other.result()))
+    held = int(said["held_bytes"])
+    if not 448 * MIB <= held <= 512 * MIB:
+        raise AssertionError("held %d MiB of 512" % (held // MIB))
+    if usage("desk1")["refused"] < 1:
+        raise AssertionError("no refusal was counted: %s" % usage("desk1"))
+    equal(usage("desk2")["refused"], 0)
+    draws("desk1")  # memory is free again when the program has gone
+
+
+def a_killed_renderer():
+    began, said = threading.Event(), {}
+
+    def watch():
+        for kind, text in GUESTS["desk1"].lines("gltest watch 60"):
+            if text == "drawing=1":
+                began.set()
+            said[kind] = text
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    if not began.wait(60):
+        raise AssertionError("desk1 does not draw")
+    old = usage("desk1")["renderer_pid"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        other = pool.submit(GUESTS["desk2"].gltest, "watch", 4)
+        killed = time.monotonic()
+        LAB.run("kill", "-9", str(old))
+        while usage("desk1")["renderer_pid"] in (0, old):
+            if time.monotonic() - killed > 10:
+                raise AssertionError("no other renderer came")
+        thread.join(60)
+        equal(said.get("="), 3, "the program that drew notices")
+        draws("desk1")
+        equal(other.result().get("pixels_ok"), "1", str(other.result()))
+    equal(usage("desk1")["renderer_deaths"], 1)
+    equal(usage("desk2")["renderer_deaths"], 0)
+
+
+def stop_and_cont():
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        watching = pool.submit(GUESTS["desk1"].gltest, "watch", 4)
+        for _ in range(5):
+            LAB.run("virsh", "suspend", "desk1")
+            LAB.run("virsh", "resume", "desk1")
+        equal(watching.result().get("pixels_ok"), "1", str(watching.result()))
+    draws("desk1")
+
+
+def gpupd_restarts_while_it_draws():
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        watching = pool.submit(GUESTS["desk1"].gltest, "watch", 4)
+        LAB.run("pkill", "-9", "-x", "gpupd")
+        LAB.run("sh", "-c", "gpupd </dev/null >>/tmp/gpupd.log 2>&1 &")
+        LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
+        equal(watching.result().get("pixels_ok"), "1", str(watching.result()))
+    until = time.monotonic() + 20
+    while not usage("desk1"):
+        if time.monotonic() > until:
+            raise AssertionError("its device process did not come back")
+    # a renderer that dies now is replaced by the new gpupd
+    LAB.run("kill", "-9", str(usage("desk1")["renderer_pid"]))
+    until = time.monotonic() + 30
+    while GUESTS["desk1"].gltest("render", 1).get("pixels_ok") != "1":
+        if time.monotonic() > until:
+            raise AssertionError("desk1 does not draw again")
+
+
+def shut_down_from_inside():
+    GUESTS["desk2"].run("poweroff")
+    until = time.monotonic() + 30
+    while LAB.json("vm", "show", "desk2")["vm"]["state"] != "shut off":
+        if time.monotonic() > until:
+            raise AssertionError("desk2 runs on")
+    equal(LAB.json("vm", "show", "desk2")["vm"]["partition"] or "", "")
+    LAB.run("virsh", "undefine", "desk2")
+    end("desk1")
+    equal([p["state"] for p in LAB.json("gpu", "show", "software")["gpu"]["partitions"]],
+          ["free"] * 4)
+
+
+def without_graphics():
+    boot("plain", displays="")
+    contains(GUESTS["plain"].gltest("info").get("renderer", ""), "virgl")
+    draws("plain")
+    end("plain")
+
+
+def with_spice():
+    """Where the guest's kernel takes a GPU without outputs it draws; an older one refuses the device
+    and runs all the same."""
+    boot("spice", displays="<graphics type='spice' autoport='yes'/><video><model type='qxl'/></video>")
+    release, _ = GUESTS["spice"].run("uname -r")
+    if tuple(int(n) for n in release.split(".")[:2]) >= (6, 12):
+        draws("spice")
+    else:
+        contains(GUESTS["spice"].run("dmesg")[0], "virtio_gpu")
+    end("spice")
+
+
+def main():
+    lablib.stage(BUILD)
+    LAB.start("[software]\nmemory=2G\n")
+    try:
+        LAB.run("gpup", "gpu", "partition", "software", "4")
+        run([(f.__name__.replace("_", " "), f) for f in (
+            two_guests, the_limit, a_killed_renderer, stop_and_cont, gpupd_restarts_while_it_draws,
+            shut_down_from_inside, without_graphics, with_spice)])
+    finally:
+        (BUILD / "lab-guest.log").write_text(LAB.log(), encoding="utf-8")
+        LAB.stop()
+
+
+main()

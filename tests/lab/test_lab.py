@@ -1,0 +1,372 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""gpup with a real libvirt, polkit and D-Bus, in a lab: what an administrator does and does wrong.
+The VMs have nothing to boot: what happens in guests is tests/guest's."""
+import concurrent.futures
+import pathlib
+import re
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+import lablib  # noqa: E402
+from taplib import contains, equal, run  # noqa: E402
+
+BUILD = pathlib.Path(sys.argv[1])
+LAB = lablib.Lab(BUILD / "lab-test", BUILD)
+
+VM = """\
+<domain type='qemu'>
+  <name>{name}</name>{metadata}
+  <memory unit='MiB'>64</memory>{backing}
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <features><acpi/></features>
+  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/>{displays}</devices>
+</domain>
+"""
+VGA = "<video><model type='vga'/></video>"
+WINDOWS = ("<metadata><libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>"
+           "<libosinfo:os id='http://microsoft.com/win/11'/></libosinfo:libosinfo></metadata>")
+
+
+def sh(*command):
+    return LAB.run(*command, check=False)
+
+
+def gpup(*args):
+    return sh("gpup", *args)
+
+
+def define(name, displays=lablib.VNC, metadata="", backing=""):
+    xml = VM.format(name=name, displays=displays, metadata=metadata, backing=backing)
+    LAB.run("sh", "-c", "cat >/tmp/vm.xml <<'X'\n%sX\nvirsh -q define /tmp/vm.xml" % xml)
+    return definition(name)
+
+
+def definition(name):
+    return LAB.run("virsh", "dumpxml", "--inactive", name).stdout
+
+
+def undefine(*names):
+    for name in names:
+        sh("virsh", "-q", "destroy", name)
+        sh("virsh", "-q", "undefine", name)
+
+
+def vms(*names):
+    """Defines them with an adapter each."""
+    for name in names:
+        define(name)
+        LAB.run("gpup", "assign", name)
+
+
+def partitions():
+    return LAB.json("gpu", "show", "software")["gpu"]["partitions"]
+
+
+def holders():
+    return sorted(p["vm"] for p in partitions() if p["vm"])
+
+
+def wait_for(what, condition, seconds=20):
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError("never: " + what)
+        time.sleep(0.05)
+
+
+def fails(result, code, *texts):
+    equal(result.returncode, code, result.stderr)
+    for text in texts:
+        contains(result.stderr, text)
+
+
+# ---- tests ----
+
+def the_main_path():
+    before = define("desk1")
+    line = LAB.run("gpup", "assign", "desk1", "--vram", "256M:384M:512M").stdout
+    contains(line, "desk1")
+    equal(gpup("vm", "list").stdout.split("\n")[1].split()[0:3], ["desk1", "shut", "off"])
+    LAB.run("virsh", "start", "desk1")
+    vm = LAB.json("vm", "show", "desk1")["vm"]
+    equal(vm["partition"], "software/0")
+    equal(vm["grant"]["vram"]["cap"], 384 << 20)
+    equal(holders(), ["desk1"])
+    LAB.run("virsh", "destroy", "desk1")
+    equal(holders(), [])
+    LAB.run("gpup", "unassign", "desk1")
+    equal(definition("desk1"), before, "the definition after unassign")
+    undefine("desk1")
+
+
+def every_display():
+    """Each starts, keeps its primary display, and gets its definition back."""
+    displays = {
+        "vnc": lablib.VNC,
+        "spice": "<graphics type='spice' autoport='yes'/><video><model type='qxl'/></video>",
+        "nographics": VGA,
+        "novideo": "",
+        "none": "<video><model type='none'/></video>",
+        "virtio": "<graphics type='vnc'/><video><model type='virtio'/></video>",
+        "bochs": "<video><model type='bochs'/></video>",
+    }
+    for name, display in displays.items():
+        before = define(name, display)
+        LAB.run("gpup", "assign", name)
+        LAB.run("virsh", "start", name)
+        live = LAB.run("virsh", "dumpxml", name).stdout
+        videos = re.findall(r"<video>.*?</video>", live, re.S)
+        equal(len(videos), 2, name)
+        contains(videos[0], "primary='yes'")
+        contains(videos[1], "rendernode='/run/gpup/vm/")
+        equal(holders(), [name])
+        LAB.run("virsh", "destroy", name)
+        LAB.run("gpup", "unassign", name)
+        equal(definition(name), before, name + ": the definition after unassign")
+        undefine(name)
+
+
+def hugepages_and_others_stay():
+    before = define("big", backing="<memoryBacking><nosharepages/><access mode='private'/></memoryBacking>",
+                    metadata="<metadata><x:a xmlns:x='urn:other' b='c'/></metadata>")
+    LAB.run("gpup", "assign", "big")
+    contains(definition("big"), "<access mode='shared'/>")
+    LAB.run("gpup", "assign", "big", "--vram", "128M")  # only the values change
+    equal(definition("big").count("urn:gpup:adapter:1"), 1)
+    contains(definition("big"), "urn:other")
+    LAB.run("gpup", "unassign", "big")
+    equal(definition("big"), before)
+    undefine("big")
+
+
+def all_taken():
+    names = ["full%d" % i for i in range(5)]
+    vms(*names)
+    for name in names[:4]:
+        LAB.run("virsh", "start", name)
+    refused = sh("virsh", "start", "full4")
+    fails(refused, 1, "no partition for full4", "full0 full1 full2 full3")
+    fails(gpup("vm", "start", "full4"), 3, "no partition for full4")
+    fails(gpup("gpu", "partition", "software", "2"), 3, "full0")
+    for _ in range(50):
+        equal(sh("virsh", "-q", "start", "full4").returncode, 1)
+    equal(holders(), names[:4])
+    equal(len(sh("ls", "/run/gpup/vm").stdout.split()), 4)
+    LAB.run("virsh", "destroy", "full2")
+    LAB.run("virsh", "start", "full4")
+    equal(LAB.json("vm", "show", "full4")["vm"]["partition"], "software/2")
+    equal(sh("pgrep", "-c", "gpup-vhost-user").stdout.strip(), "4")
+    undefine(*names)
+    equal(holders(), [])
+
+
+def at_the_same_moment():
+    names = ["same%d" % i for i in range(4)]
+    vms(*names)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: LAB.run("virsh", "start", name), names))
+    equal(holders(), names)
+    equal(len({LAB.json("vm", "show", n)["vm"]["partition"] for n in names}), 4)
+    undefine(*names)
+
+
+def bad_input():
+    before = define("desk1")
+    state = partitions()
+    cases = [
+        (2, ["gpu", "partition", "software", "33"], "1 to 32"),
+        (2, ["gpu", "partition", "software", "four"], "four"),
+        (1, ["gpu", "partition", "card9", "2"], "card9"),
+        (1, ["assign", "nosuch"], "nosuch"),
+        (1, ["assign", "desk1", "--gpu", "card9"], "card9"),
+        (2, ["assign", "desk1", "--vram", "2G:1G:3G"], "vram"),
+        (2, ["assign", "desk1", "--vram", "100T"], "at most 2 GiB"),
+        (2, ["assign", "desk1", "--vram", "lots"], "lots"),
+        (2, ["assign", "desk1", "--compute", "0.5"], "%"),
+        (2, ["assign", "desk1", "--colour", "red"], "colour"),
+        (1, ["unassign", "desk1"], "no adapter"),
+        (1, ["assign", "desk1", "--kind", "sriov"], "virtio"),
+        (2, ["explain", "desk1"], "gpup assign desk1"),
+        (1, ["vm", "start", "nosuch"], "nosuch"),
+        (2, ["frobnicate"], "frobnicate"),
+    ]
+    for code, args, text in cases:
+        result = gpup(*args)
+        fails(result, code, text)
+        equal(result.stdout, "", " ".join(args))
+    equal(definition("desk1"), before)
+    equal(partitions(), state)
+    undefine("desk1")
+
+
+def dry_runs_change_nothing():
+    before = define("desk1")
+    contains(LAB.run("gpup", "assign", "desk1", "--dry-run").stdout, "desk1")
+    equal(definition("desk1"), before)
+    LAB.run("gpup", "gpu", "partition", "software", "8", "--dry-run")
+    equal(len(partitions()), 4)
+    LAB.run("gpup", "assign", "desk1")
+    contains(LAB.run("gpup", "vm", "start", "desk1", "--dry-run").stdout, "software/0")
+    equal(holders(), [])
+    undefine("desk1")
+
+
+def windows_guests():
+    define("win", metadata=WINDOWS)
+    fails(gpup("assign", "win"), 1, "Windows", "--force")
+    LAB.run("gpup", "assign", "win", "--force")
+    undefine("win")
+
+
+def a_copied_definition():
+    vms("desk1")
+    LAB.run("sh", "-c", "virsh dumpxml --inactive desk1 | sed -e '/<uuid>/d' -e s/desk1/desk2/ >/tmp/c.xml;"
+            "virsh -q define /tmp/c.xml")
+    LAB.run("virsh", "start", "desk1")
+    fails(sh("virsh", "start", "desk2"), 1, "copied", "gpup unassign desk2")
+    equal(holders(), ["desk1"])
+    undefine("desk1", "desk2")
+    equal(holders(), [])
+
+
+def others_are_left_alone():
+    define("plain")
+    vms("desk1")
+    LAB.run("pkill", "-x", "gpupd")
+    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
+    try:
+        LAB.run("virsh", "start", "plain")
+        fails(sh("virsh", "start", "desk1"), 1, "gpupd is not running", "systemctl start gpupd")
+        fails(gpup("vm", "list"), 1, "gpupd is not running")
+    finally:
+        start_gpupd()
+    LAB.run("virsh", "start", "desk1")
+    undefine("plain", "desk1")
+
+
+def start_gpupd():
+    LAB.run("sh", "-c", "gpupd </dev/null >>/tmp/gpupd.log 2>&1 &")
+    LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
+    wait_for("libvirt is connected", lambda: LAB.json("vm", "list")["libvirt_connected"])
+
+
+def killed_gpupd():
+    """A VM keeps its partition over a kill -9 of gpupd, whatever happens meanwhile."""
+    vms("desk1", "desk2", "desk3")
+    LAB.run("virsh", "start", "desk1")
+    LAB.run("virsh", "start", "desk2")
+    LAB.run("pkill", "-9", "-x", "gpupd")
+    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
+    LAB.run("virsh", "destroy", "desk2")  # its release goes unheard
+    start_gpupd()
+    wait_for("the device process is back", lambda: any(
+        p["vm"] == "desk1" and p["state"] == "used" and p["usage"] for p in partitions()))
+    equal(len(partitions()), 4)
+    LAB.run("virsh", "start", "desk3")
+    equal(LAB.json("vm", "show", "desk1")["vm"]["partition"], "software/0")
+    LAB.run("virsh", "start", "desk2")  # what it left behind does not stand in its own way
+    equal(holders(), ["desk1", "desk2", "desk3"])
+    undefine("desk1", "desk2", "desk3")
+    equal(holders(), [])
+
+
+def killed_libvirtd():
+    vms("desk1")
+    LAB.run("virsh", "start", "desk1")
+    LAB.run("pkill", "-9", "-x", "libvirtd")
+    wait_for("it is noticed", lambda: not LAB.json("vm", "list")["libvirt_connected"])
+    LAB.run("libvirtd", "-d")
+    wait_for("libvirt is back", lambda: LAB.json("vm", "list")["libvirt_connected"])
+    wait_for("the VM is listed", lambda: any(
+        v["name"] == "desk1" and v["state"] == "running" for v in LAB.json("vm", "list")["vms"]))
+    equal(holders(), ["desk1"])
+    LAB.run("virsh", "destroy", "desk1")
+    equal(holders(), [])
+    undefine("desk1")
+
+
+def power_off_vms():
+    vms("desk1", "desk2")
+    LAB.run("virsh", "start", "desk1")
+    LAB.run("virsh", "start", "desk2")
+    fails(gpup("gpu", "partition", "software", "0"), 3, "desk1")
+    out = LAB.run("gpup", "gpu", "partition", "software", "2", "--power-off-vms").stdout
+    contains(out, "desk1")
+    equal(len(partitions()), 2)
+    equal(holders(), [])
+    LAB.run("gpup", "gpu", "partition", "software", "4")
+    undefine("desk1", "desk2")
+
+
+def who_may():
+    """Everybody reads; what changes something is polkit's to allow."""
+    define("desk1")
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    contains(LAB.run(*as_nobody, "gpup").stdout, "software")
+    for args in (["assign", "desk1"], ["gpu", "partition", "software", "2"], ["vm", "start", "desk1"],
+                 ["rescan"]):
+        fails(sh(*as_nobody, "gpup", *args), 1, "org.gpup1.")
+    equal(len(partitions()), 4)
+    refused = sh(*as_nobody, "python3", "-c",
+                 "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
+                 "s.connect('/run/gpup/gpupd.sock')")
+    contains(refused.stderr, "Permission")
+    undefine("desk1")
+
+
+def strangers_get_no_partition():
+    """Whoever is not the process that libvirt started gets no lease, root included."""
+    vms("desk1")
+    LAB.run("virsh", "start", "desk1")
+    adapter = LAB.json("vm", "show", "desk1")["vm"]["adapter"]["id"]
+    stranger = sh("gpup-vgpu", "--socket-path=/tmp/s.sock", "--render-node=/run/gpup/vm/" + adapter)
+    fails(stranger, 1, "not the device process")
+    unknown = sh("gpup-vgpu", "--socket-path=/tmp/s.sock",
+                 "--render-node=/run/gpup/vm/00000000-0000-4000-8000-000000000000")
+    fails(unknown, 1, "no VM with this adapter")
+    undefine("desk1")
+
+
+def saving_is_refused():
+    vms("desk1")
+    LAB.run("virsh", "start", "desk1")
+    result = sh("virsh", "managedsave", "desk1")
+    equal(result.returncode, 1, result.stdout)
+    equal(LAB.json("vm", "show", "desk1")["vm"]["state"], "running")
+    undefine("desk1")
+
+
+def after_a_reboot():
+    """/run is empty, the number of partitions is still there."""
+    LAB.run("pkill", "-x", "gpupd")
+    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
+    LAB.run("rm", "-rf", "/run/gpup")
+    start_gpupd()
+    equal(len(partitions()), 4)
+
+
+def other_back_ends():
+    """A vhost-user video device that is not ours gets QEMU's own back-end, or says what is missing."""
+    result = sh("sh", "-c", "exec gpup-vhost-user-gpu --socket-path=/tmp/x --render-node=/dev/dri/x")
+    fails(result, 1, "not one of gpup's", "/usr/lib/qemu/vhost-user-gpu")
+
+
+def main():
+    lablib.stage(BUILD)
+    LAB.start("[software]\nmemory=2G\n")
+    try:
+        LAB.run("gpup", "gpu", "partition", "software", "4")
+        run([(f.__name__.replace("_", " "), f) for f in (
+            the_main_path, every_display, hugepages_and_others_stay, all_taken, at_the_same_moment,
+            bad_input, dry_runs_change_nothing, windows_guests, a_copied_definition,
+            others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms, who_may,
+            strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends)])
+    finally:
+        (BUILD / "lab-test.log").write_text(LAB.log(), encoding="utf-8")
+        LAB.stop()
+
+
+main()
