@@ -24,6 +24,7 @@ struct vgpu {
     struct vgpu_loop *loop;
     struct vgpu_device *device;
     struct lease *lease; /* NULL: started by hand */
+    struct own_renderers own;
     struct vgpu_source *report_timer;
     char vm[256];
 };
@@ -36,7 +37,7 @@ static void want_renderer(void *data)
 
     if (v->lease)
         lease_want_renderer(v->lease);
-    else if (own_renderer_start(v->loop, v->options->renderer, v->options->render_node, &sock,
+    else if (own_renderer_start(&v->own, v->options->renderer, v->options->render_node, &sock,
                                 &pidfd, &err) < 0)
         vgpu_device_no_renderer(v->device, gpup_error_message(err));
     else
@@ -170,11 +171,13 @@ static int run(const struct vgpu_options *options)
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     v.loop = vgpu_loop_new(&err);
+    v.own.loop = v.loop;
     ret = v.loop ? serve(&v, &err) : -EIO;
     if (ret < 0)
         vgpu_log(LOG_ERR, "%s", gpup_error_message(err));
     vgpu_device_free(v.device);
     lease_free(v.lease);
+    own_renderers_clear(&v.own);
     vgpu_loop_free(v.loop);
     return ret < 0 ? GPUP_EXIT_FAILED : GPUP_EXIT_DONE;
 }

@@ -56,39 +56,58 @@ static int spawn(const char *program, const char *node, int sock, int *pidfd,
     return ret;
 }
 
-struct child {
+struct own_child {
+    struct own_child *next;
+    struct own_renderers *all;
     struct vgpu_source *source;
     int pidfd;
 };
 
-static void on_child_end(uint32_t events, void *data)
+static void forget(struct own_child *child)
 {
-    struct child *child = data;
+    struct own_child **p = &child->all->children;
 
-    waitid(P_PIDFD, (id_t)child->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
+    while (*p != child)
+        p = &(*p)->next;
+    *p = child->next;
     vgpu_source_remove(child->source);
-    close(child->pidfd);
-    free(child);
-}
-
-/* A child that cannot be watched stays a zombie until we end: no reason to do without it. */
-static void reap_later(struct vgpu_loop *loop, int pidfd)
-{
-    struct child *child = calloc(1, sizeof(*child));
-
-    if (!child)
-        return;
-    child->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
-    if (child->pidfd >= 0)
-        child->source = vgpu_loop_add(loop, child->pidfd, EPOLLIN, on_child_end, child, NULL);
-    if (child->source)
-        return;
     if (child->pidfd >= 0)
         close(child->pidfd);
     free(child);
 }
 
-int own_renderer_start(struct vgpu_loop *loop, const char *program, const char *node, int *sock,
+static void on_child_end(uint32_t events, void *data)
+{
+    struct own_child *child = data;
+
+    waitid(P_PIDFD, (id_t)child->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
+    forget(child);
+}
+
+/* A child that cannot be watched stays a zombie until we end: no reason to do without it. */
+static void reap_later(struct own_renderers *all, int pidfd)
+{
+    struct own_child *child = calloc(1, sizeof(*child));
+
+    if (!child)
+        return;
+    child->all = all;
+    child->next = all->children;
+    all->children = child;
+    child->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
+    if (child->pidfd >= 0)
+        child->source = vgpu_loop_add(all->loop, child->pidfd, EPOLLIN, on_child_end, child, NULL);
+    if (!child->source)
+        forget(child);
+}
+
+void own_renderers_clear(struct own_renderers *all)
+{
+    while (all->children)
+        forget(all->children);
+}
+
+int own_renderer_start(struct own_renderers *all, const char *program, const char *node, int *sock,
                        int *pidfd, struct gpup_error **err)
 {
     int pair[2];
@@ -102,7 +121,7 @@ int own_renderer_start(struct vgpu_loop *loop, const char *program, const char *
         close(pair[0]);
         return gpup_error_wrap(err, "starting %s", program);
     }
-    reap_later(loop, *pidfd);
+    reap_later(all, *pidfd);
     *sock = pair[0];
     return 0;
 }
