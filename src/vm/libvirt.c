@@ -18,7 +18,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(domain_t, virDomainFree)
 typedef virConnect connect_t;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(connect_t, virConnectClose)
 
-#define STOP_POLL_US 200000
+/* Ending VMs are told by events; this is for an event that was missed. */
+#define STOP_CHECK_US (2 * G_USEC_PER_SEC)
+
+/* libvirt has no "define if unchanged": our own edits come one after the other. */
+static GMutex editing;
+
+#define OVERRIDE_VERSION 8002000 /* of libvirt: knows qemu:override */
 
 void gpup_vm_free(struct gpup_vm *vm)
 {
@@ -55,11 +61,10 @@ static const char *state_name(int state)
     }
 }
 
-/* The definition that the next start will use. */
-static char *definition(virDomain *domain)
+/* The definition that the next start will use; of a transient VM the one it runs with. */
+static char *definition(virDomain *domain, unsigned flags)
 {
-    unsigned flags = virDomainIsPersistent(domain) == 1 ? VIR_DOMAIN_XML_INACTIVE : 0;
-    char *text = virDomainGetXMLDesc(domain, flags);
+    char *text = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | flags);
     char *copy = g_strdup(text);
 
     free(text);
@@ -70,7 +75,7 @@ static char *definition(virDomain *domain)
 static struct gpup_vm *describe(virDomain *domain)
 {
     g_autoptr(gpup_vm) vm = g_new0(struct gpup_vm, 1);
-    g_autofree char *xml = definition(domain);
+    g_autofree char *xml = definition(domain, 0);
     char uuid[VIR_UUID_STRING_BUFLEN];
     struct gpup_domain_info info = {0};
     GPUP_AUTO_ERROR err = NULL;
@@ -82,7 +87,7 @@ static struct gpup_vm *describe(virDomain *domain)
     vm->name = g_strdup(virDomainGetName(domain));
     vm->uuid = g_strdup(uuid);
     vm->state = g_strdup(state_name(state));
-    vm->active = virDomainIsActive(domain) == 1;
+    vm->active = virDomainGetID(domain) != (unsigned)-1;
     if (gpup_domain_info_read(xml, strlen(xml), &info, &err) < 0) {
         vm->problem = g_strdup(gpup_error_message(err));
     } else {
@@ -150,10 +155,12 @@ static virDomain *look_up(virConnect *connection, const char *word, struct gpup_
 {
     virDomain *domain = virDomainLookupByName(connection, word);
 
-    if (!domain && g_uuid_string_is_valid(word))
+    if (!domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN && g_uuid_string_is_valid(word))
         domain = virDomainLookupByUUIDString(connection, word);
-    if (!domain)
+    if (!domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
         unknown(connection, word, err);
+    else if (!domain)
+        gpup_libvirt_error(err, word);
     return domain;
 }
 
@@ -161,11 +168,13 @@ static virDomain *look_up(virConnect *connection, const char *word, struct gpup_
 static int open_domain(struct gpup_manager *manager, const char *vm, connect_t **connection,
                        domain_t **domain, struct gpup_error **err)
 {
+    GPUP_AUTO_ERROR why = NULL;
+
     *connection = gpup_connection_get(manager, err);
     if (!*connection)
         return -ENOTCONN;
-    *domain = look_up(*connection, vm, err);
-    return *domain ? 0 : -ENOENT;
+    *domain = look_up(*connection, vm, &why);
+    return *domain ? 0 : gpup_error_move(err, g_steal_pointer(&why));
 }
 
 int gpup_manager_get(struct gpup_manager *manager, const char *word, struct gpup_vm **out,
@@ -183,13 +192,21 @@ int gpup_manager_get(struct gpup_manager *manager, const char *word, struct gpup
 
 /* ---- the adapter ---- */
 
-static int check_assignable(virConnect *connection, virDomain *domain, struct gpup_error **err)
+/* Only the daemon of the whole system runs hooks. */
+static bool runs_no_hooks(virConnect *connection)
 {
     char *uri = virConnectGetURI(connection);
-    bool session = uri && g_str_has_suffix(uri, "/session");
+    g_auto(GStrv) parts = g_strsplit(uri ? uri : "", "?", 2);
+    bool without = parts[0] &&
+                   (g_str_has_suffix(parts[0], "/session") || g_str_has_suffix(parts[0], "/embed"));
 
     free(uri);
-    if (session)
+    return without;
+}
+
+static int check_assignable(virConnect *connection, virDomain *domain, struct gpup_error **err)
+{
+    if (runs_no_hooks(connection))
         return gpup_error_set(err, EOPNOTSUPP,
                               "a session libvirt runs no hooks and cannot share a GPU: use "
                               "qemu:///system");
@@ -201,14 +218,20 @@ static int check_assignable(virConnect *connection, virDomain *domain, struct gp
     return 0;
 }
 
+static unsigned domain_flags(virConnect *connection, unsigned flags)
+{
+    unsigned long version;
+    unsigned result = flags & GPUP_ASSIGN_FORCE ? GPUP_DOMAIN_FORCE : 0;
+
+    if (virConnectGetLibVersion(connection, &version) == 0 && version < OVERRIDE_VERSION)
+        result |= GPUP_DOMAIN_NO_OVERRIDE;
+    return result;
+}
+
 /* The definition with its secrets (passwords), which must not be lost on the way. */
 static char *editable(virDomain *domain)
 {
-    char *text = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
-    char *copy = g_strdup(text);
-
-    free(text);
-    return copy;
+    return definition(domain, VIR_DOMAIN_XML_SECURE);
 }
 
 static int define(virConnect *connection, const char *xml, struct gpup_error **err)
@@ -235,66 +258,67 @@ static int note_ports(virConnect *connection, virDomain *domain, const char *bef
 static GStrv add_when(GStrv lines, virDomain *domain)
 {
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+    const char *when = "This takes effect at its next start";
 
+    if (virDomainIsActive(domain) == 1)
+        when = "It is running: this takes effect at its next start, a reboot of the guest is none";
+    else if (virDomainHasManagedSaveImage(domain, 0) == 1)
+        when = "It has a saved state, with which its next start goes on: this takes effect at the "
+               "one after (virsh managedsave-remove drops the saved state)";
     g_strv_builder_addv(builder, (const char **)lines);
-    g_strv_builder_add(builder, virDomainIsActive(domain) == 1
-                                    ? "It is running: this takes effect at its next start"
-                                    : "At the next start");
+    g_strv_builder_add(builder, when);
     g_strfreev(lines);
     return g_strv_builder_end(builder);
+}
+
+/* One edit of a VM's definition; adapter NULL takes the adapter out. */
+static int edit(virConnect *connection, virDomain *domain, const struct gpup_adapter *adapter,
+                unsigned flags, GStrv *lines, struct gpup_error **err)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&editing);
+    g_autofree char *before = editable(domain);
+    g_autofree char *after = NULL;
+    int ret;
+
+    if (!before)
+        return gpup_libvirt_error(err, virDomainGetName(domain));
+    ret = adapter ? gpup_domain_add_adapter(before, adapter, domain_flags(connection, flags),
+                                            &after, lines, err)
+                  : gpup_domain_remove_adapter(before, &after, lines, err);
+    if (ret < 0 || flags & GPUP_ASSIGN_DRY_RUN)
+        return ret;
+    ret = define(connection, after, err);
+    return ret == 0 && adapter ? note_ports(connection, domain, before, err) : ret;
+}
+
+static int change(struct gpup_manager *manager, const char *vm, const struct gpup_adapter *adapter,
+                  unsigned flags, GStrv *lines, struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    g_auto(GStrv) done = NULL;
+    int ret = open_domain(manager, vm, &connection, &domain, err);
+
+    if (ret == 0)
+        ret = check_assignable(connection, domain, err);
+    if (ret == 0)
+        ret = edit(connection, domain, adapter, flags, &done, err);
+    if (ret == 0)
+        *lines = add_when(g_steal_pointer(&done), domain);
+    return ret;
 }
 
 int gpup_manager_assign(struct gpup_manager *manager, const char *vm,
                         const struct gpup_adapter *adapter, unsigned flags, GStrv *lines,
                         struct gpup_error **err)
 {
-    g_autoptr(connect_t) connection = NULL;
-    g_autoptr(domain_t) domain = NULL;
-    g_autofree char *before = NULL, *after = NULL;
-    g_auto(GStrv) done = NULL;
-    int ret = open_domain(manager, vm, &connection, &domain, err);
-
-    if (ret == 0)
-        ret = check_assignable(connection, domain, err);
-    if (ret < 0)
-        return ret;
-    before = editable(domain);
-    if (!before)
-        return gpup_libvirt_error(err, vm);
-    ret = gpup_domain_add_adapter(
-        before, adapter, flags & GPUP_ASSIGN_FORCE ? GPUP_DOMAIN_FORCE : 0, &after, &done, err);
-    if (ret == 0 && !(flags & GPUP_ASSIGN_DRY_RUN)) {
-        ret = define(connection, after, err);
-        if (ret == 0)
-            ret = note_ports(connection, domain, before, err);
-    }
-    if (ret == 0)
-        *lines = add_when(g_steal_pointer(&done), domain);
-    return ret;
+    return change(manager, vm, adapter, flags, lines, err);
 }
 
 int gpup_manager_unassign(struct gpup_manager *manager, const char *vm, unsigned flags,
                           GStrv *lines, struct gpup_error **err)
 {
-    g_autoptr(connect_t) connection = NULL;
-    g_autoptr(domain_t) domain = NULL;
-    g_autofree char *before = NULL, *after = NULL;
-    g_auto(GStrv) done = NULL;
-    int ret = open_domain(manager, vm, &connection, &domain, err);
-
-    if (ret == 0)
-        ret = check_assignable(connection, domain, err);
-    if (ret < 0)
-        return ret;
-    before = editable(domain);
-    if (!before)
-        return gpup_libvirt_error(err, vm);
-    ret = gpup_domain_remove_adapter(before, &after, &done, err);
-    if (ret == 0 && !(flags & GPUP_ASSIGN_DRY_RUN))
-        ret = define(connection, after, err);
-    if (ret == 0)
-        *lines = add_when(g_steal_pointer(&done), domain);
-    return ret;
+    return change(manager, vm, NULL, flags, lines, err);
 }
 
 /* ---- start and stop ---- */
@@ -312,20 +336,28 @@ int gpup_manager_start(struct gpup_manager *manager, const char *vm, struct gpup
     return virDomainCreate(domain) < 0 ? gpup_libvirt_error(err, vm) : 0;
 }
 
-static int wait_for_end(virDomain *domain, const char *vm, unsigned timeout_s,
-                        struct gpup_error **err)
+static int wait_for_end(struct gpup_manager *manager, virDomain *domain, const char *vm,
+                        unsigned timeout_s, struct gpup_error **err)
 {
     gint64 until = g_get_monotonic_time() + (gint64)timeout_s * G_USEC_PER_SEC;
 
-    while (virDomainIsActive(domain) == 1) {
-        if (g_get_monotonic_time() >= until)
+    for (;;) {
+        guint seen = gpup_connection_events(manager);
+        int active = virDomainIsActive(domain);
+        gint64 now = g_get_monotonic_time();
+
+        /* a transient one is gone with its end */
+        if (active == 0 || (active < 0 && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN))
+            return 0;
+        if (active < 0)
+            return gpup_libvirt_error(err, vm);
+        if (now >= until)
             return gpup_error_set(err, ETIMEDOUT,
                                   "%s was asked to shut down and is still running after %u s: wait "
                                   "longer (--timeout), or pull the plug (--power-off)",
                                   vm, timeout_s);
-        g_usleep(STOP_POLL_US);
+        gpup_connection_wait(manager, seen, MIN(until, now + STOP_CHECK_US));
     }
-    return 0;
 }
 
 int gpup_manager_stop(struct gpup_manager *manager, const char *vm, bool power_off,
@@ -341,5 +373,5 @@ int gpup_manager_stop(struct gpup_manager *manager, const char *vm, bool power_o
         return gpup_error_set(err, EBUSY, "%s is not running", vm);
     if ((power_off ? virDomainDestroy(domain) : virDomainShutdown(domain)) < 0)
         return gpup_libvirt_error(err, vm);
-    return power_off ? 0 : wait_for_end(domain, vm, timeout_s, err);
+    return power_off ? 0 : wait_for_end(manager, domain, vm, timeout_s, err);
 }

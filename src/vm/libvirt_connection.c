@@ -17,21 +17,28 @@
 #define KEEPALIVE_S      5
 #define KEEPALIVE_COUNT  3
 
+/* Who is told. Events that are on their way hold it, and may outlive the manager. */
+struct listener {
+    gpup_manager_func func; /* NULL once the manager is gone; only used in its main context */
+    void *data;
+};
+
 struct gpup_manager {
     char *uri;
-    gpup_manager_func func;
-    void *data;
+    struct listener *listener;
     GMainContext *context;
     GThread *thread;
-    GMutex lock; /* of what follows */
-    GCond wake;
+    int callbacks[2]; /* only used by the thread, and when it has ended */
+    GMutex lock;      /* of what follows */
+    GCond changed;
     virConnect *connection;
     char *error;
+    guint events;
     bool lost, stop;
 };
 
 struct report {
-    struct gpup_manager *manager;
+    struct listener *listener;
     enum gpup_vm_event event;
     char *uuid, *text;
 };
@@ -40,8 +47,8 @@ static gboolean deliver(void *data)
 {
     struct report *r = data;
 
-    if (r->manager->func) /* not while it is being freed */
-        r->manager->func(r->event, r->uuid, r->text, r->manager->data);
+    if (r->listener->func)
+        r->listener->func(r->event, r->uuid, r->text, r->listener->data);
     return G_SOURCE_REMOVE;
 }
 
@@ -49,6 +56,7 @@ static void report_free(void *data)
 {
     struct report *r = data;
 
+    g_atomic_rc_box_release(r->listener);
     g_free(r->uuid);
     g_free(r->text);
     g_free(r);
@@ -60,7 +68,7 @@ static void tell(struct gpup_manager *m, enum gpup_vm_event event, const char *u
     struct report *r = g_new0(struct report, 1);
     g_autoptr(GSource) source = g_idle_source_new();
 
-    r->manager = m;
+    r->listener = g_atomic_rc_box_acquire(m->listener);
     r->event = event;
     r->uuid = g_strdup(uuid);
     r->text = g_strdup(text);
@@ -82,7 +90,15 @@ static void tell_about(virDomain *domain, struct gpup_manager *m, enum gpup_vm_e
 static int on_lifecycle(virConnect *connection, virDomain *domain, int event, int detail,
                         void *data)
 {
-    tell_about(domain, data, event == VIR_DOMAIN_EVENT_UNDEFINED ? GPUP_VM_GONE : GPUP_VM_CHANGED);
+    struct gpup_manager *m = data;
+    /* one that runs without a definition is still there */
+    bool gone = event == VIR_DOMAIN_EVENT_UNDEFINED && virDomainGetID(domain) == (unsigned)-1;
+
+    tell_about(domain, m, gone ? GPUP_VM_GONE : GPUP_VM_CHANGED);
+    g_mutex_lock(&m->lock);
+    m->events++;
+    g_cond_broadcast(&m->changed);
+    g_mutex_unlock(&m->lock);
     return 0;
 }
 
@@ -92,13 +108,14 @@ static void on_metadata(virConnect *connection, virDomain *domain, int type, con
     tell_about(domain, data, GPUP_VM_CHANGED);
 }
 
+/* Comes on whichever thread saw the connection end. */
 static void on_close(virConnect *connection, int reason, void *data)
 {
     struct gpup_manager *m = data;
 
     g_mutex_lock(&m->lock);
     m->lost = true;
-    g_cond_broadcast(&m->wake);
+    g_cond_broadcast(&m->changed);
     g_mutex_unlock(&m->lock);
 }
 
@@ -118,11 +135,23 @@ static virConnect *connect_once(struct gpup_manager *m)
     virConnectSetKeepAlive(c, KEEPALIVE_S, KEEPALIVE_COUNT);
     virConnectRegisterCloseCallback(c, on_close, m, NULL);
     /* a driver without events (test) still serves calls */
-    virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                     VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), m, NULL);
-    virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-                                     VIR_DOMAIN_EVENT_CALLBACK(on_metadata), m, NULL);
+    m->callbacks[0] = virConnectDomainEventRegisterAny(
+        c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), m, NULL);
+    m->callbacks[1] =
+        virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+                                         VIR_DOMAIN_EVENT_CALLBACK(on_metadata), m, NULL);
     return c;
+}
+
+/* Callbacks outlive a connection that a worker still holds, or that libvirt shares. */
+static void disconnect(struct gpup_manager *m, virConnect *c)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(m->callbacks); i++) {
+        if (m->callbacks[i] >= 0)
+            virConnectDomainEventDeregisterAny(c, m->callbacks[i]);
+    }
+    virConnectUnregisterCloseCallback(c, on_close);
+    virConnectClose(c);
 }
 
 static bool stopping(struct gpup_manager *m)
@@ -139,27 +168,30 @@ static void wait_until_lost(struct gpup_manager *m)
 {
     g_mutex_lock(&m->lock);
     while (!m->lost && !m->stop)
-        g_cond_wait(&m->wake, &m->lock);
+        g_cond_wait(&m->changed, &m->lock);
     g_mutex_unlock(&m->lock);
 }
 
-/* Puts the connection in place (or takes it out, NULL) and says so. */
+/* Puts the connection in place (or takes it out, NULL) and says so, unless it was said already. */
 static void publish(struct gpup_manager *m, virConnect *connection, const char *error)
 {
     virConnect *old;
+    bool same;
 
     g_mutex_lock(&m->lock);
+    same = !connection && !m->connection && g_strcmp0(m->error, error) == 0;
     old = m->connection;
     m->connection = connection;
-    m->lost = false;
+    if (!connection)
+        m->lost = false; /* a new one may be lost by now */
     g_free(m->error);
     m->error = g_strdup(error);
+    g_cond_broadcast(&m->changed);
     g_mutex_unlock(&m->lock);
-    if (old) {
-        virConnectUnregisterCloseCallback(old, on_close);
-        virConnectClose(old);
-    }
-    tell(m, connection ? GPUP_MANAGER_CONNECTED : GPUP_MANAGER_LOST, NULL, error);
+    if (old)
+        disconnect(m, old);
+    if (!same)
+        tell(m, connection ? GPUP_MANAGER_CONNECTED : GPUP_MANAGER_LOST, NULL, error);
 }
 
 static void pause_for(struct gpup_manager *m, int ms)
@@ -167,7 +199,7 @@ static void pause_for(struct gpup_manager *m, int ms)
     gint64 until = g_get_monotonic_time() + (gint64)ms * 1000;
 
     g_mutex_lock(&m->lock);
-    while (!m->stop && g_cond_wait_until(&m->wake, &m->lock, until))
+    while (!m->stop && g_cond_wait_until(&m->changed, &m->lock, until))
         continue;
     g_mutex_unlock(&m->lock);
 }
@@ -212,6 +244,25 @@ virConnect *gpup_connection_get(struct gpup_manager *m, struct gpup_error **err)
     return c;
 }
 
+guint gpup_connection_events(struct gpup_manager *m)
+{
+    guint events;
+
+    g_mutex_lock(&m->lock);
+    events = m->events;
+    g_mutex_unlock(&m->lock);
+    return events;
+}
+
+void gpup_connection_wait(struct gpup_manager *m, guint seen, gint64 until)
+{
+    g_mutex_lock(&m->lock);
+    while (m->events == seen && m->connection && !m->lost && !m->stop &&
+           g_cond_wait_until(&m->changed, &m->lock, until))
+        continue;
+    g_mutex_unlock(&m->lock);
+}
+
 struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, void *data)
 {
     struct gpup_manager *m = g_new0(struct gpup_manager, 1);
@@ -223,38 +274,32 @@ struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, v
         g_once_init_leave(&registered, 1);
     }
     m->uri = g_strdup(uri ? uri : "qemu:///system");
-    m->func = func;
-    m->data = data;
+    m->listener = g_atomic_rc_box_new0(struct listener);
+    m->listener->func = func;
+    m->listener->data = data;
     m->context = g_main_context_ref_thread_default();
     g_mutex_init(&m->lock);
-    g_cond_init(&m->wake);
+    g_cond_init(&m->changed);
     m->thread = g_thread_new("libvirt", run, m);
     return m;
-}
-
-/* Events that are on their way name us: they are thrown away unseen. */
-static void drop_reports(struct gpup_manager *m)
-{
-    m->func = NULL;
-    while (g_main_context_pending(m->context))
-        g_main_context_iteration(m->context, FALSE);
 }
 
 void gpup_manager_free(struct gpup_manager *m)
 {
     if (!m)
         return;
+    m->listener->func = NULL;
     g_mutex_lock(&m->lock);
     m->stop = true;
-    g_cond_broadcast(&m->wake);
+    g_cond_broadcast(&m->changed);
     g_mutex_unlock(&m->lock);
     g_thread_join(m->thread);
-    drop_reports(m);
     if (m->connection)
-        virConnectClose(m->connection);
+        disconnect(m, m->connection);
+    g_atomic_rc_box_release(m->listener);
     g_main_context_unref(m->context);
     g_mutex_clear(&m->lock);
-    g_cond_clear(&m->wake);
+    g_cond_clear(&m->changed);
     g_free(m->error);
     g_free(m->uri);
     g_free(m);

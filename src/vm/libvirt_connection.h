@@ -12,4 +12,9 @@ struct gpup_error;
  * there is none. */
 virConnect *gpup_connection_get(struct gpup_manager *manager, struct gpup_error **err);
 
+/* How many events there were. Take it before looking at a VM's state, then wait for more. */
+guint gpup_connection_events(struct gpup_manager *manager);
+/* Until there were more than `seen`, the connection is lost, or g_get_monotonic_time() is until. */
+void gpup_connection_wait(struct gpup_manager *manager, guint seen, gint64 until);
+
 #endif

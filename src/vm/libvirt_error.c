@@ -5,8 +5,6 @@
 
 #include <errno.h>
 #include <glib.h>
-#include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
 #include <string.h>
 
 /* How the hook begins what it says, and where libvirt puts it. */
@@ -19,20 +17,57 @@ static int hook_code(const char *text)
     return strstr(text, "no partition for") || strstr(text, "still running") ? EBUSY : EIO;
 }
 
-int gpup_libvirt_error_from(struct gpup_error **err, const char *doing, const char *message)
+/* What our hook said, or NULL. Before the mark stands the command, with the VM's name in it. */
+static const char *hook_text(const char *message)
 {
-    const char *text = strstr(message, HOOK_MARK) ? strstr(message, HOOK_TEXT) : NULL;
-    g_autofree char *clean = NULL;
+    const char *mark = strstr(message, HOOK_MARK);
+    const char *text = mark ? strstr(mark, HOOK_TEXT) : NULL;
 
-    if (!text)
-        return gpup_error_set(err, EIO, "%s: %s", doing, message);
-    clean = g_strchomp(g_strdup(text + strlen(HOOK_TEXT)));
-    return gpup_error_set(err, hook_code(clean), "%s", clean);
+    return text ? text + strlen(HOOK_TEXT) : NULL;
+}
+
+static int code_of(int code)
+{
+    switch (code) {
+    case VIR_ERR_NO_DOMAIN:
+        return ENOENT;
+    case VIR_ERR_AUTH_FAILED:
+    case VIR_ERR_AUTH_CANCELLED:
+    case VIR_ERR_AUTH_UNAVAILABLE:
+    case VIR_ERR_ACCESS_DENIED:
+    case VIR_ERR_OPERATION_DENIED:
+        return EACCES;
+    case VIR_ERR_NO_CONNECT:
+    case VIR_ERR_INVALID_CONN:
+        return ENOTCONN;
+    case VIR_ERR_OPERATION_TIMEOUT:
+    case VIR_ERR_AGENT_UNRESPONSIVE:
+        return ETIMEDOUT;
+    case VIR_ERR_RESOURCE_BUSY:
+        return EBUSY;
+    case VIR_ERR_NO_SUPPORT:
+    case VIR_ERR_CONFIG_UNSUPPORTED:
+    case VIR_ERR_OPERATION_UNSUPPORTED:
+        return EOPNOTSUPP;
+    case VIR_ERR_NO_MEMORY:
+        return ENOMEM;
+    default:
+        return EIO;
+    }
+}
+
+int gpup_libvirt_error_from(struct gpup_error **err, const char *doing, const virError *error)
+{
+    const char *message = error && error->message ? error->message : "libvirt does not say why";
+    const char *text = hook_text(message);
+    g_autofree char *clean = g_strchomp(g_strdup(text ? text : message));
+
+    if (text)
+        return gpup_error_set(err, hook_code(clean), "%s", clean);
+    return gpup_error_set(err, code_of(error ? error->code : VIR_ERR_OK), "%s: %s", doing, clean);
 }
 
 int gpup_libvirt_error(struct gpup_error **err, const char *doing)
 {
-    const char *message = virGetLastErrorMessage();
-
-    return gpup_libvirt_error_from(err, doing, message ? message : "unknown libvirt error");
+    return gpup_libvirt_error_from(err, doing, virGetLastError());
 }

@@ -29,10 +29,11 @@ typedef struct gpup_vm gpup_vm; /* for g_autoptr */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_vm, gpup_vm_free)
 
 enum gpup_vm_event {
-    GPUP_VM_CHANGED,        /* defined, started, stopped, its adapter or state changed */
+    GPUP_VM_CHANGED,        /* defined, started, stopped, its adapter or state changed; a transient
+                               VM that ends says no more than this */
     GPUP_VM_GONE,           /* undefined */
     GPUP_MANAGER_CONNECTED, /* (again): list everything anew; uuid is NULL */
-    GPUP_MANAGER_LOST,      /* uuid is NULL; text says why */
+    GPUP_MANAGER_LOST,      /* (or never there) uuid is NULL; text says why, again if it changes */
 };
 
 /* Called in the main context that was the default when the manager was made. */
@@ -41,7 +42,9 @@ typedef void (*gpup_manager_func)(enum gpup_vm_event event, const char *uuid, co
 
 /*
  * Starts a thread that connects to `uri` (NULL: qemu:///system), keeps trying with a growing pause
- * (to 5 s) and reports through func. Never fails for want of a running libvirtd.
+ * (to 5 s) and reports through func. Never fails for want of a running libvirtd. Freed in the
+ * thread whose main context it reports to, when no call is under way; after that func is not called
+ * any more.
  */
 struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, void *data);
 void gpup_manager_free(struct gpup_manager *manager);
