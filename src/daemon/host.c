@@ -91,7 +91,7 @@ static void apply_stored(struct gpup_host *h)
 {
     size_t n;
     struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
-    g_autoptr(GPtrArray) keys = gpup_store_keys(h->folders->state);
+    g_autoptr(GPtrArray) keys = NULL;
 
     for (size_t i = 0; i < n; i++) {
         GPUP_AUTO_ERROR err = NULL;
@@ -103,6 +103,7 @@ static void apply_stored(struct gpup_host *h)
         if (err)
             problem(h, gpup_error_message(err));
     }
+    keys = gpup_store_keys(h->folders->state);
     for (guint i = 0; i < keys->len; i++) {
         g_autofree char *text = NULL;
 

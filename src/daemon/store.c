@@ -72,10 +72,15 @@ GPtrArray *gpup_store_keys(const char *dir)
     while (entries && (name = g_dir_read_name(entries))) {
         g_autofree char *path = g_build_filename(folder, name, NULL);
         g_autoptr(GKeyFile) file = NULL;
+        GPUP_AUTO_ERROR err = NULL;
         char *key;
 
-        if (!g_str_has_suffix(name, ".conf") || gpup_keyfile_read(path, GROUP, &file, NULL) < 0)
+        if (!g_str_has_suffix(name, ".conf"))
             continue;
+        if (gpup_keyfile_read(path, GROUP, &file, &err) < 0) {
+            g_warning("%s", gpup_error_message(err));
+            continue;
+        }
         key = g_key_file_get_string(file, GROUP, "key", NULL);
         if (key)
             g_ptr_array_add(keys, key);

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/error.h"
+#include "daemon/host.h"
+#include "daemon/keyfile.h"
+#include "daemon/peer.h"
+#include "daemon/store.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* gpupd's parts that need no bus and no libvirt: configuration, what is stored, claims, peers. */
+
+#define MIB     (UINT64_C(1) << 20)
+#define UUID(n) "11111111-2222-4333-8444-00000000000" n
+#define VM(name, vm, adapter, values)                                                              \
+    "<domain id='7'><name>" name "</name><uuid>" vm "</uuid><metadata>"                            \
+    "<g:adapter xmlns:g='urn:gpup:adapter:1' id='" adapter "' kind='virtio' " values "/>"          \
+    "</metadata><devices><video><model type='vga'/></video><video><model type='virtio'>"           \
+    "<acceleration rendernode='/run/gpup/vm/" adapter "'/></model></video></devices></domain>"
+
+struct fixture {
+    char *dir, *state, *run, *conf;
+    struct gpup_folders folders;
+    struct gpup_config config;
+    struct gpup_host *host;
+    int changes;
+};
+
+static void on_changed(void *data)
+{
+    ((struct fixture *)data)->changes++;
+}
+
+static void open_host(struct fixture *f)
+{
+    f->host = gpup_host_new(&f->config, &f->folders, true, on_changed, f, NULL);
+    g_assert_nonnull(f->host);
+}
+
+static void reopen_host(struct fixture *f)
+{
+    gpup_host_free(f->host);
+    open_host(f);
+}
+
+static void set_up(struct fixture *f, gconstpointer data)
+{
+    f->dir = g_dir_make_tmp("gpup-daemon-XXXXXX", NULL);
+    f->state = g_build_filename(f->dir, "state", NULL);
+    f->run = g_build_filename(f->dir, "run", NULL);
+    f->conf = g_build_filename(f->dir, "gpup.conf", NULL);
+    f->folders = (struct gpup_folders){f->state, f->run, f->dir};
+    g_assert_cmpint(gpup_config_read(f->conf, &f->config, NULL), ==, 0);
+    f->config.software_memory = 1024 * MIB;
+    open_host(f);
+}
+
+static void remove_tree(const char *path)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *child = g_build_filename(path, name, NULL);
+
+        remove_tree(child);
+    }
+    g_remove(path);
+}
+
+static void tear_down(struct fixture *f, gconstpointer data)
+{
+    gpup_host_free(f->host);
+    gpup_config_clear(&f->config);
+    remove_tree(f->dir);
+    g_free(f->dir);
+    g_free(f->state);
+    g_free(f->run);
+    g_free(f->conf);
+}
+
+static struct gpup_gpu *software(struct fixture *f)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(f->host, &n);
+
+    g_assert_cmpuint(n, >, 0);
+    g_assert_cmpstr(gpus[n - 1]->id, ==, "software");
+    return gpus[n - 1];
+}
+
+static int partition(struct fixture *f, unsigned count)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    return gpup_host_partition(f->host, software(f), count, false, lines, NULL);
+}
+
+static int prepare(struct fixture *f, const char *xml, struct gpup_error **err)
+{
+    return gpup_host_prepare(f->host, xml, strlen(xml), NULL, NULL, err);
+}
+
+static void release(struct fixture *f, const char *xml)
+{
+    char adapter[37];
+
+    gpup_host_release(f->host, xml, strlen(xml), adapter);
+}
+
+/* ---- configuration ---- */
+
+static int read_config(struct fixture *f, const char *text, struct gpup_config *config,
+                       struct gpup_error **err)
+{
+    g_assert_true(g_file_set_contents(f->conf, text, -1, NULL));
+    return gpup_config_read(f->conf, config, err);
+}
+
+static void configuration(struct fixture *f, gconstpointer data)
+{
+    struct gpup_config config;
+
+    g_assert_cmpint(read_config(f,
+                                "# comment\n[gpup]\npolicy=pack\nhang-seconds=0\n"
+                                "[software]\nenabled=false\nmemory=2G\ncpus=3\n"
+                                "[gpu 0000:03:00.0]\nmemory=16G\n",
+                                &config, NULL),
+                    ==, 0);
+    g_assert_cmpint(config.policy, ==, GPUP_POLICY_PACK);
+    g_assert_cmpuint(config.hang_seconds, ==, 0);
+    g_assert_false(config.software);
+    g_assert_cmpuint(config.software_memory, ==, 2048 * MIB);
+    g_assert_cmpuint(config.software_cpus, ==, 3);
+    g_assert_cmpuint(*(guint64 *)g_hash_table_lookup(config.memory_by_gpu, "0000:03:00.0"), ==,
+                     16384 * MIB);
+    gpup_config_clear(&config);
+}
+
+static void wrong_configuration(struct fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"[gpup]\npolicy=best\n", "spread or pack"},
+        {"[gpup]\npolicies=spread\n", "policies"},
+        {"[gpus]\npolicy=spread\n", "[gpus]"},
+        {"[gpup]\nhang-seconds=-1\n", "hang-seconds"},
+        {"[software]\nmemory=lots\n", "lots"},
+        {"[software]\nenabled=maybe\n", "true nor false"},
+        {"[gpu ]\nmemory=1G\n", "gpu"},
+        {"nonsense\n", "gpup.conf"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct gpup_config config;
+        GPUP_AUTO_ERROR err = NULL;
+
+        g_assert_cmpint(read_config(f, cases[i].text, &config, &err), ==, -EINVAL);
+        g_assert_nonnull(strstr(err->message, cases[i].says));
+        g_assert_nonnull(strstr(err->message, f->conf));
+        gpup_config_clear(&config);
+    }
+}
+
+/* ---- what outlives gpupd and the machine ---- */
+
+static void counts_outlive_a_reboot(struct fixture *f, gconstpointer data)
+{
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_cmpint(f->changes, >, 0);
+    reopen_host(f);
+    g_assert_cmpuint(software(f)->n_slots, ==, 4);
+    g_assert_cmpint(partition(f, 33), ==, -EINVAL);
+    g_assert_cmpint(partition(f, 0), ==, 0);
+    reopen_host(f);
+    g_assert_cmpuint(software(f)->n_slots, ==, 0);
+}
+
+static void damaged_store(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->state, "gpus", "software.conf", NULL);
+    g_autofree char *aside = g_strconcat(path, ".damaged", NULL);
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_true(g_file_set_contents(path, "[gpu]\nversi", -1, NULL));
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*was damaged*set aside*");
+    reopen_host(f);
+    g_test_assert_expected_messages();
+    g_assert_cmpuint(software(f)->n_slots, ==, 0);
+    g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 1);
+    g_assert_true(g_file_test(aside, G_FILE_TEST_EXISTS));
+    g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+}
+
+static void file_names(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *plain = gpup_keyfile_name("pci-10de-2684-0000:01:00.0");
+    g_autofree char *evil = gpup_keyfile_name("../../etc/passwd");
+
+    g_assert_cmpstr(plain, ==, "pci-10de-2684-0000:01:00.0");
+    g_assert_null(strchr(evil, '/'));
+    g_assert_true(evil[0] != '.');
+}
+
+/* ---- claims ---- */
+
+static void claims_outlive_gpupd(struct fixture *f, gconstpointer data)
+{
+    const char *one = VM("desk1", UUID("1"), UUID("a"), "vram-max='104857600'");
+    g_autofree char *vm = g_build_filename(f->run, "vm", UUID("a"), NULL);
+    struct gpup_claim *claim;
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_cmpint(prepare(f, one, NULL), ==, 0);
+    g_assert_true(g_file_test(vm, G_FILE_TEST_IS_REGULAR));
+    gpup_host_started(f->host, one, strlen(one));
+    reopen_host(f);
+    claim = gpup_host_claim(f->host, UUID("a"));
+    g_assert_nonnull(claim);
+    g_assert_cmpstr(claim->vm, ==, "desk1");
+    g_assert_true(claim->started);
+    g_assert_cmpint(claim->domain, ==, 7);
+    g_assert_cmpuint(claim->grant.share[GPUP_VRAM].min, ==, 100 * MIB);
+    g_assert_cmpstr(software(f)->slots[claim->slot].vm, ==, "desk1");
+    g_assert_cmpint(partition(f, 2), ==, -EBUSY);
+    release(f, one);
+    g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 4);
+    g_assert_false(g_file_test(vm, G_FILE_TEST_EXISTS));
+    release(f, one); /* idempotent */
+    reopen_host(f);
+    g_assert_cmpuint(g_hash_table_size(gpup_host_claims(f->host)), ==, 0);
+}
+
+static void claims_of_another_boot(struct fixture *f, gconstpointer data)
+{
+    const char *one = VM("desk1", UUID("1"), UUID("a"), "");
+    g_autofree char *path = g_build_filename(f->run, "reservations", UUID("a"), NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GKeyFile) file = g_key_file_new();
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_cmpint(prepare(f, one, NULL), ==, 0);
+    g_assert_true(g_key_file_load_from_file(file, path, 0, NULL));
+    g_key_file_set_string(file, "reservation", "boot", "another");
+    g_assert_true(g_key_file_save_to_file(file, path, NULL));
+    reopen_host(f);
+    g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 4);
+    g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+}
+
+static bool alive(const char *adapter, void *data)
+{
+    return true;
+}
+
+static void second_starts(struct fixture *f, gconstpointer data)
+{
+    const char *one = VM("desk1", UUID("1"), UUID("a"), "");
+    const char *copy = VM("desk2", UUID("2"), UUID("a"), "");
+    GPUP_AUTO_ERROR err = NULL;
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_cmpint(prepare(f, one, NULL), ==, 0);
+    /* cut off before its release: the next start takes over */
+    g_assert_cmpint(prepare(f, one, NULL), ==, 0);
+    g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 3);
+    /* but not while its device process lives */
+    g_assert_cmpint(gpup_host_prepare(f->host, one, strlen(one), alive, NULL, NULL), ==, -EBUSY);
+    g_assert_cmpint(prepare(f, copy, &err), ==, -EBUSY);
+    g_assert_nonnull(strstr(err->message, "copied"));
+    release(f, copy); /* of the start that was refused */
+    g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 3);
+}
+
+static void refused_starts_leave_nothing(struct fixture *f, gconstpointer data)
+{
+    const char *huge = VM("desk1", UUID("1"), UUID("a"), "vram-min='99999999999'");
+    g_autofree char *vm = g_build_filename(f->run, "vm", UUID("a"), NULL);
+    GPUP_AUTO_ERROR err = NULL;
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    for (int i = 0; i < 20; i++)
+        g_assert_cmpint(prepare(f, huge, &err), <, 0);
+    g_assert_nonnull(strstr(err->message, "desk1"));
+    g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 4);
+    g_assert_false(g_file_test(vm, G_FILE_TEST_EXISTS));
+    g_assert_cmpint(prepare(f, "<domain>", NULL), ==, -EINVAL);
+}
+
+static void lost_claims_are_taken_up(struct fixture *f, gconstpointer data)
+{
+    const char *one = VM("desk1", UUID("1"), UUID("a"), "");
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_cmpint(gpup_host_reconnect(f->host, one, strlen(one), NULL), ==, 0);
+    g_assert_true(gpup_host_claim(f->host, UUID("a"))->started);
+    g_assert_cmpint(gpup_host_reconnect(f->host, one, strlen(one), NULL), ==, 0);
+    g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 3);
+}
+
+/* ---- who connects ---- */
+
+static void peers(struct fixture *f, gconstpointer data)
+{
+    struct gpup_peer peer;
+    g_autofree char *path = g_build_filename(f->dir, "7-desk1-video1-vhost-user-gpu.pid", NULL);
+    g_autofree char *own = g_strdup_printf("%d\n", getpid());
+    int pair[2];
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), ==, 0);
+    g_assert_cmpint(gpup_peer_of(pair[0], &peer, NULL), ==, 0);
+    g_assert_cmpint(peer.pid, ==, getpid());
+    g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, -EACCES);
+    g_assert_true(g_file_set_contents(path, own, -1, NULL));
+    g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, 0);
+    g_assert_cmpint(gpup_peer_check(f->dir, 70, &peer, NULL), ==, -EACCES);
+    g_assert_cmpint(gpup_peer_check(f->dir, -1, &peer, NULL), ==, -EACCES);
+    peer.pid++;
+    g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, -EACCES);
+    peer.pid--;
+    /* a link, and a file of somebody else, say nothing */
+    g_remove(path);
+    g_assert_cmpint(symlink("/proc/self/stat", path), ==, 0);
+    g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, -EACCES);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *path;
+        void (*func)(struct fixture *, gconstpointer);
+    } tests[] = {
+        {"/config/all", configuration},
+        {"/config/wrong", wrong_configuration},
+        {"/store/counts", counts_outlive_a_reboot},
+        {"/store/damaged", damaged_store},
+        {"/store/names", file_names},
+        {"/claims/outlive-gpupd", claims_outlive_gpupd},
+        {"/claims/another-boot", claims_of_another_boot},
+        {"/claims/second-starts", second_starts},
+        {"/claims/refused", refused_starts_leave_nothing},
+        {"/claims/lost", lost_claims_are_taken_up},
+        {"/peer", peers},
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
+        g_test_add(tests[i].path, struct fixture, NULL, set_up, tests[i].func, tear_down);
+    return g_test_run();
+}
