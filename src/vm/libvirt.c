@@ -275,7 +275,7 @@ static GStrv add_when(GStrv lines, virDomain *domain)
 static int edit(virConnect *connection, virDomain *domain, const struct gpup_adapter *adapter,
                 unsigned flags, GStrv *lines, struct gpup_error **err)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&editing);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&editing);
     g_autofree char *before = editable(domain);
     g_autofree char *after = NULL;
     int ret;
