@@ -161,8 +161,34 @@ static int unassign_work(struct gpup_call *call, struct gpup_error **err)
     return ret < 0 ? ret : take_lines(call, lines);
 }
 
+/* A minimum that nothing on this host holds is accepted where it is what a VM gets on average: that
+ * it is no promise is said. */
+static void warn_of_minima(struct gpup_call *call, const struct gpup_adapter *adapter)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+
+    for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++) {
+        bool held = false;
+
+        for (size_t i = 0; i < n; i++)
+            held |= gpus[i]->kind == adapter->kind &&
+                    (!adapter->gpu || strcmp(gpus[i]->key, adapter->gpu) == 0) &&
+                    gpus[i]->resource[r].enforcement != GPUP_ENFORCE_NONE;
+        if (adapter->request[r].has_min && adapter->request[r].min > 0 && !held)
+            gpup_call_line(call,
+                           "Warning: the minimum of %s is not guaranteed: nothing on this host "
+                           "holds such a share",
+                           gpup_resource_name((enum gpup_resource)r));
+    }
+}
+
 static void assigned(struct gpup_call *call)
 {
+    struct assignment *a = call->data;
+
+    if (a->adapter)
+        warn_of_minima(call, a->adapter);
     gpup_vms_refresh(call->daemon->vms);
     gpup_call_finish(call);
 }

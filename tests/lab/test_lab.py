@@ -214,6 +214,20 @@ def dry_runs_change_nothing():
     undefine("desk1")
 
 
+def shares_that_nothing_holds():
+    """A minimum beyond an equal part is refused at the start, one within it is taken with a warning.
+    Where cgroup v2 holds CPU shares, both are promises."""
+    held = LAB.json("gpu", "show", "software")["gpu"]["resources"]["compute"]["enforcement"] != "none"
+    define("desk1")
+    said = LAB.run("gpup", "assign", "desk1", "--compute", "10%:20%:").stdout
+    equal("not guaranteed" in said, not held, said)
+    LAB.run("virsh", "start", "desk1")
+    LAB.run("virsh", "destroy", "desk1")
+    LAB.run("gpup", "assign", "desk1", "--compute", "90%")
+    equal(sh("virsh", "start", "desk1").returncode, 0 if held else 1)
+    undefine("desk1")
+
+
 def windows_guests():
     define("win", metadata=WINDOWS)
     fails(gpup("assign", "win"), 1, "Windows", "--force")
@@ -361,7 +375,8 @@ def main():
         LAB.run("gpup", "gpu", "partition", "software", "4")
         run([(f.__name__.replace("_", " "), f) for f in (
             the_main_path, every_display, hugepages_and_others_stay, all_taken, at_the_same_moment,
-            bad_input, dry_runs_change_nothing, windows_guests, a_copied_definition,
+            bad_input, dry_runs_change_nothing,
+            shares_that_nothing_holds, windows_guests, a_copied_definition,
             others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms, who_may,
             strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends)])
     finally:
