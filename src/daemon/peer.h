@@ -18,7 +18,7 @@ int gpup_peer_of(int sock, struct gpup_peer *peer, struct gpup_error **err);
 
 /*
  * Whether this process is the device process that libvirt started for its running VM `domain`:
- * libvirt writes the pid of each into DIR/DOMAIN-NAME-videoN-vhost-user-gpu.pid before it executes
+ * libvirt writes the pid of each into DIR/DOMAIN-NAME-ALIAS-vhost-user-gpu.pid before it executes
  * it. A file counts when it belongs to root, or to the peer's own user where libvirt keeps the
  * folder for that one. -EACCES when no file names it.
  */

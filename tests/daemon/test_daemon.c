@@ -239,7 +239,6 @@ static void claims_of_another_boot(struct fixture *f, gconstpointer data)
 {
     const char *one = VM("desk1", UUID("1"), UUID("a"), "");
     g_autofree char *path = g_build_filename(f->run, "reservations", UUID("a"), NULL);
-    g_autofree char *text = NULL;
     g_autoptr(GKeyFile) file = g_key_file_new();
 
     g_assert_cmpint(partition(f, 4), ==, 0);
