@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #define BUS_NAME    "org.gpup1"
-#define RECONCILE_S 15
+#define RECONCILE_S 5
 
 struct options {
     char *config, *state, *run, *libvirt_run, *libvirt_uri, *renderer, *group;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/reconcile.h"
 
-/* A start takes less, or libvirt has given up on it. */
-#define STARTING_US (60 * G_USEC_PER_SEC)
+/* From `prepare` to the device process: a start takes less, or libvirt has given up on it. */
+#define STARTING_US (20 * G_USEC_PER_SEC)
 
 static bool is_stale(struct gpup_daemon *d, const struct gpup_claim *claim)
 {

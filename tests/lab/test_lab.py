@@ -276,12 +276,14 @@ def killed_gpupd():
     wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
     LAB.run("virsh", "destroy", "desk2")  # its release goes unheard
     start_gpupd()
+    equal(holders(), ["desk1", "desk2"])
+    wait_for("what nobody holds any more is free", lambda: holders() == ["desk1"], 60)
     wait_for("the device process is back", lambda: any(
         p["vm"] == "desk1" and p["state"] == "used" and p["usage"] for p in partitions()))
     equal(len(partitions()), 4)
     LAB.run("virsh", "start", "desk3")
     equal(LAB.json("vm", "show", "desk1")["vm"]["partition"], "software/0")
-    LAB.run("virsh", "start", "desk2")  # what it left behind does not stand in its own way
+    LAB.run("virsh", "start", "desk2")
     equal(holders(), ["desk1", "desk2", "desk3"])
     undefine("desk1", "desk2", "desk3")
     equal(holders(), [])
