@@ -18,7 +18,7 @@
 #define QUEUE_CONTROL 0u
 #define QUEUES        2u
 #define N_CAPSETS     2u /* VIRGL and VIRGL2 */
-/* What a stop waits for the renderer before it answers with errors. */
+/* What a stop waits for the renderer, at most, before it answers with errors. */
 #define STOP_MS    5000
 #define MAX_LOGGED 20u
 
@@ -276,11 +276,17 @@ static void device_kick(void *device, unsigned index, struct virtqueue *queue)
     run_requests(d);
 }
 
+/* A renderer that would be ended for taking long is not waited for longer than that either. */
+static int patience_ms(const struct vgpu_device *d)
+{
+    return d->grant.hang_ms > 0 && d->grant.hang_ms < STOP_MS ? (int)d->grant.hang_ms : STOP_MS;
+}
+
 /* The front-end takes what is used as where to go on: everything is answered before we stop. */
 static void device_stop(void *device, unsigned index, struct virtqueue *queue)
 {
     struct vgpu_device *d = device;
-    uint64_t until = vgpu_loop_now_ms() + STOP_MS;
+    uint64_t until = vgpu_loop_now_ms() + (uint64_t)patience_ms(d);
 
     if (index != QUEUE_CONTROL)
         return;
@@ -420,7 +426,7 @@ static void device_memory_removed(void *device, uint32_t region)
         cmd->region = region;
         d->sync_seq = renderer_seq(d->renderer);
         renderer_commit(d->renderer);
-        if (renderer_drain(d->renderer, STOP_MS) == 0)
+        if (renderer_drain(d->renderer, patience_ms(d)) == 0)
             return;
     }
     renderer_free(d->renderer);
