@@ -15,7 +15,7 @@
 #define MIB      (1u << 20)
 #define VRAM_MIB 64u
 
-static const char *const options[] = {"--vram=64M", "--hang-ms=5000", NULL};
+static const char *const options[] = {"--vram=64M", "--hang-ms=2000", NULL};
 static const float blue[4] = {0.25f, 0.5f, 0.75f, 1.0f};
 
 static void set_up(struct frontend *f, gconstpointer data)
@@ -248,6 +248,58 @@ static void killed_renderer(struct frontend *f, gconstpointer data)
     }
 }
 
+/* One that hangs is ended when the limit has passed, and what it owed is answered. */
+static void hung_renderer(struct frontend *f, gconstpointer data)
+{
+    gint64 began;
+
+    start_drawing(f, 1, 10);
+    assert_drawn(f, 1, 10);
+    g_assert_cmpint(kill(frontend_renderer(f), SIGSTOP), ==, 0);
+    began = g_get_monotonic_time();
+    g_assert_cmphex(frontend_clear(f, 1, 10, blue), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
+    g_assert_cmpint(g_get_monotonic_time() - began, >, 500 * 1000);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 10 * G_USEC_PER_SEC);
+    g_assert_cmphex(frontend_unref(f, 10), ==, OK);
+    start_drawing(f, 2, 20);
+    assert_drawn(f, 2, 20);
+    /* and a stop does not wait for a hanging one for ever */
+    g_assert_cmpint(kill(frontend_renderer(f), SIGSTOP), ==, 0);
+    frontend_pause(f);
+    frontend_resume(f);
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 2), ==, OK);
+}
+
+/* Commands that lie waiting in the queue while the renderer dies are all answered, in order. */
+static void killed_with_work_in_flight(struct frontend *f, gconstpointer data)
+{
+    struct virtio_gpu_transfer_host_3d c = {.hdr = {.type = VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D,
+                                                    .flags = VIRTIO_GPU_FLAG_FENCE,
+                                                    .ctx_id = 1},
+                                            .box = {0, 0, 0, WIDTH, HEIGHT, 1},
+                                            .resource_id = 10,
+                                            .stride = WIDTH * 4};
+
+    for (uint32_t round = 1; round <= 3; round++) {
+        start_drawing(f, round, 10);
+        c.hdr.ctx_id = round;
+        for (unsigned i = 0; i < 20; i++) {
+            c.hdr.fence_id = i;
+            frontend_offer(f, &c, sizeof(c), NULL, 0, sizeof(struct virtio_gpu_ctrl_hdr));
+            if (i == 10)
+                g_assert_cmpint(kill(frontend_renderer(f), SIGKILL), ==, 0);
+        }
+        for (unsigned i = 0; i < 20; i++) {
+            struct virtio_gpu_ctrl_hdr reply;
+
+            g_assert_cmpuint(frontend_wait(f, &reply, sizeof(reply)), ==, sizeof(reply));
+            g_assert_cmpuint(reply.flags, ==, VIRTIO_GPU_FLAG_FENCE);
+        }
+        while (frontend_unref(f, 10) != OK) /* until the death is noticed */
+            continue;
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -263,6 +315,8 @@ int main(int argc, char **argv)
         {"/device/stop-cont", stop_and_cont},
         {"/device/reboot", reboot},
         {"/device/killed-renderer", killed_renderer},
+        {"/device/killed-in-flight", killed_with_work_in_flight},
+        {"/device/hung-renderer", hung_renderer},
     };
 
     g_test_init(&argc, &argv, NULL);
