@@ -113,7 +113,7 @@ def gpupd_restarts_while_it_draws():
     with concurrent.futures.ThreadPoolExecutor() as pool:
         watching = pool.submit(GUESTS["desk1"].gltest, "watch", 4)
         LAB.run("pkill", "-9", "-x", "gpupd")
-        LAB.run("sh", "-c", "gpupd </dev/null >>/tmp/gpupd.log 2>&1 &")
+        LAB.run("sh", "-c", "gpupd-service </dev/null >>/tmp/gpupd.log 2>&1 &")
         LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
         equal(watching.result().get("pixels_ok"), "1", str(watching.result()))
     until = time.monotonic() + 20

@@ -262,7 +262,7 @@ def others_are_left_alone():
 
 
 def start_gpupd():
-    LAB.run("sh", "-c", "gpupd </dev/null >>/tmp/gpupd.log 2>&1 &")
+    LAB.run("sh", "-c", "gpupd-service </dev/null >>/tmp/gpupd.log 2>&1 &")
     LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
     wait_for("libvirt is connected", lambda: LAB.json("vm", "list")["libvirt_connected"])
 
