@@ -65,33 +65,32 @@ static char *own_group(void)
     return g_strndup(line, strcspn(line, "\n"));
 }
 
-/* A group with processes of its own hands nothing down: gpupd moves into a leaf of it. */
-static void move_to_leaf(const char *base)
-{
-    g_autofree char *leaf = g_build_filename(base, "supervisor", NULL);
+static bool enable(const char *base, const char *controller);
 
-    if (g_mkdir(leaf, 0755) == 0 || errno == EEXIST)
-        write_file(leaf, "cgroup.procs", "0");
-}
-
+/*
+ * Beside gpupd's own group, in the same slice: one with processes in it may hand no controllers
+ * down, and a service whose group had any could not be started again while renderers live.
+ */
 static char *make_base(const char *mount)
 {
     g_autofree char *own = own_group();
+    g_autofree char *above = own ? g_path_get_dirname(own) : NULL;
+    g_autofree char *slice = NULL;
     char *base;
 
     if (!own)
         return NULL;
-    if (strcmp(own, "/") == 0) {
-        base = g_build_filename(mount, "gpup.slice", NULL);
-        write_file(mount, "cgroup.subtree_control", "+cpu");
-        write_file(mount, "cgroup.subtree_control", "+memory");
-    } else {
-        /* after a restart we may start in the leaf already */
-        if (g_str_has_suffix(own, "/supervisor"))
-            own[strlen(own) - strlen("/supervisor")] = '\0';
-        base = g_build_filename(mount, own, NULL);
-        move_to_leaf(base);
+    /* without a service manager everything is in the root group */
+    slice = strcmp(above, "/") == 0 ? g_build_filename(mount, "gpup.slice", NULL)
+                                    : g_build_filename(mount, above, NULL);
+    if (strcmp(above, "/") == 0) {
+        enable(mount, "cpu");
+        enable(mount, "memory");
     }
+    g_mkdir(slice, 0755);
+    enable(slice, "cpu");
+    enable(slice, "memory");
+    base = g_build_filename(slice, "partitions", NULL);
     if (g_mkdir(base, 0755) == 0 || errno == EEXIST)
         return base;
     g_free(base);

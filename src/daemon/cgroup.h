@@ -9,8 +9,8 @@
 struct gpup_error;
 
 /*
- * One cgroup (v2) for each partition's renderer, below gpupd's own group (a service's delegated
- * one) or below /gpup.slice. What the system does not offer is left out and told.
+ * One cgroup (v2) for each partition's renderer, in `partitions` beside gpupd's own group in its
+ * slice, or below /gpup.slice. What the system does not offer is left out and told.
  */
 struct gpup_cgroups;
 
