@@ -146,11 +146,6 @@ bool gpup_cgroups_have_cpu(const struct gpup_cgroups *c)
     return c->cpu;
 }
 
-bool gpup_cgroups_have_memory(const struct gpup_cgroups *c)
-{
-    return c->memory;
-}
-
 const char *gpup_cgroups_problem(const struct gpup_cgroups *c)
 {
     return c->problem;

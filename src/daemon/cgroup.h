@@ -20,7 +20,6 @@ struct gpup_cgroups *gpup_cgroups_new(const char *mount);
 void gpup_cgroups_free(struct gpup_cgroups *cgroups);
 
 bool gpup_cgroups_have_cpu(const struct gpup_cgroups *cgroups);
-bool gpup_cgroups_have_memory(const struct gpup_cgroups *cgroups);
 /* Why nothing, or not all, can be held; NULL when all can. Borrowed. */
 const char *gpup_cgroups_problem(const struct gpup_cgroups *cgroups);
 

@@ -191,8 +191,6 @@ static bool on_message(struct connection *c, union message *m, ssize_t n, int fd
     }
     if (m->header.type == GPUP_MSG_WANT_RENDERER && n == sizeof(m->plain))
         gpup_lease_want_renderer(c->lease);
-    else if (m->header.type == GPUP_MSG_KILL_RENDERER && n == sizeof(m->plain))
-        gpup_lease_kill_renderer(c->lease);
     else if (m->header.type == GPUP_MSG_USAGE && n == sizeof(m->usage))
         c->lease->usage = m->usage;
     else

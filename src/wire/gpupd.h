@@ -35,8 +35,6 @@ enum gpup_msg_type {
      * take a moment: it is asynchronous, a lease has one such request in flight at most. */
     GPUP_MSG_WANT_RENDERER = 12,
     GPUP_MSG_RENDERER = 13,
-    /* gpup-vgpu -> gpupd: struct gpup_msg_plain; no answer. Kills the renderer of this lease. */
-    GPUP_MSG_KILL_RENDERER = 14,
     /* gpup-vgpu -> gpupd: struct gpup_msg_usage; no answer; at most one each 200 ms. */
     GPUP_MSG_USAGE = 15,
 };
