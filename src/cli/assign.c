@@ -10,8 +10,39 @@
 struct options {
     char *request[GPUP_RESOURCES];
     char *gpu, *kind;
-    gboolean force, dry_run;
+    gboolean force;
 };
+
+/* When it takes effect, of both commands. */
+struct effect {
+    gboolean restart, dry_run;
+    char *timeout;
+    guint64 seconds;
+};
+
+static int check_effect(const struct cli_args *args, struct effect *e)
+{
+    if (e->timeout && !e->restart)
+        return cli_usage_error(args, "--timeout goes with --restart");
+    if (e->timeout &&
+        !g_ascii_string_to_unsigned(e->timeout, 10, 1, G_MAXUINT32, &e->seconds, NULL))
+        return cli_usage_error(args, "'%s' is not a number of seconds", e->timeout);
+    return CLI_GO_ON;
+}
+
+static GVariant *effect_options(const struct effect *e, gboolean force)
+{
+    GVariantBuilder options;
+
+    g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
+    cli_option_bool(&options, "dry-run", e->dry_run);
+    cli_option_bool(&options, "force", force);
+    cli_option_bool(&options, "restart", e->restart);
+    if (e->seconds > 0)
+        g_variant_builder_add(&options, "{sv}", "timeout",
+                              g_variant_new_uint32((guint32)e->seconds));
+    return g_variant_builder_end(&options);
+}
 
 static void clear_options(struct options *o)
 {
@@ -46,33 +77,33 @@ static void add_text(GVariantBuilder *builder, const char *name, const char *val
 }
 
 static int assign(const struct cli_bus *bus, const char *vm, const struct options *o,
-                  const char *gpu)
+                  const struct effect *e, const char *gpu)
 {
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) lines = NULL;
-    GVariantBuilder adapter, options;
+    GVariantBuilder adapter;
 
     g_variant_builder_init(&adapter, G_VARIANT_TYPE_VARDICT);
     add_text(&adapter, "kind", o->kind);
     add_text(&adapter, "gpu", gpu);
     for (int r = 0; r < GPUP_RESOURCES; r++)
         add_text(&adapter, gpup_resource_name((enum gpup_resource)r), o->request[r]);
-    g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
-    cli_option_bool(&options, "dry-run", o->dry_run);
-    cli_option_bool(&options, "force", o->force);
     if (!gpup_manager_call_assign_sync(bus->manager, vm, g_variant_builder_end(&adapter),
-                                       g_variant_builder_end(&options), CLI_CALL_FLAGS,
+                                       effect_options(e, o->force), CLI_CALL_FLAGS,
                                        CLI_CALL_TIMEOUT, &lines, NULL, &error))
         return cli_bus_error(error, ACTION);
-    cli_print_lines(lines, o->dry_run);
+    cli_print_lines(lines, e->dry_run);
     return GPUP_EXIT_DONE;
 }
 
-static int run(struct cli_args *args, const struct options *o)
+static int run(struct cli_args *args, const struct options *o, struct effect *e)
 {
     g_auto(cli_bus) bus = {0};
     const char *id = o->gpu; /* "" removes the pin */
     int code = check_options(args, o);
+
+    if (code == CLI_GO_ON)
+        code = check_effect(args, e);
 
     if (code == CLI_GO_ON)
         code = cli_bus_load(&bus);
@@ -86,12 +117,13 @@ static int run(struct cli_args *args, const struct options *o)
             return code;
         id = gpup_gpu_get_id(gpu);
     }
-    return assign(&bus, args->argv[1], o, id);
+    return assign(&bus, args->argv[1], o, e, id);
 }
 
 int cli_assign(struct cli_args *args)
 {
     struct options o = {0};
+    struct effect e = {0};
     const GOptionEntry entries[] = {
         {"vram", 0, 0, G_OPTION_ARG_FILENAME, &o.request[GPUP_VRAM],
          "GPU memory, such as 512M or 256M:512M:1G", "MIN:OPTIMAL:MAX"},
@@ -106,42 +138,57 @@ int cli_assign(struct cli_args *args)
          "What the VM sees (default: what this host has)", "virtio|sriov"},
         {"force", 0, 0, G_OPTION_ARG_NONE, &o.force,
          "Also a Windows guest on a virtio partition, where it has no 3D", NULL},
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &o.dry_run, "Say what would be done, change nothing",
+        {"restart", 0, 0, G_OPTION_ARG_NONE, &e.restart,
+         "If it is running, shut it down and start it again", NULL},
+        {"timeout", 0, 0, G_OPTION_ARG_FILENAME, &e.timeout,
+         "How long --restart waits for the guest (default: 60)", "SECONDS"},
+        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &e.dry_run, "Say what would be done, change nothing",
          NULL},
         {0},
     };
     int code = cli_parse(args, entries, 1, 1);
 
     if (code == CLI_GO_ON)
-        code = run(args, &o);
+        code = run(args, &o, &e);
     clear_options(&o);
+    g_free(e.timeout);
     return code;
 }
 
-int cli_unassign(struct cli_args *args)
+static int unassign(const char *vm, const struct effect *e)
 {
     g_auto(cli_bus) bus = {0};
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) lines = NULL;
-    gboolean dry_run = FALSE;
+    int code = cli_bus_connect(&bus);
+
+    if (code != GPUP_EXIT_DONE)
+        return code;
+    if (!gpup_manager_call_unassign_sync(bus.manager, vm, effect_options(e, FALSE), CLI_CALL_FLAGS,
+                                         CLI_CALL_TIMEOUT, &lines, NULL, &error))
+        return cli_bus_error(error, ACTION);
+    cli_print_lines(lines, e->dry_run);
+    return GPUP_EXIT_DONE;
+}
+
+int cli_unassign(struct cli_args *args)
+{
+    struct effect e = {0};
     const GOptionEntry entries[] = {
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "Say what would be done, change nothing",
+        {"restart", 0, 0, G_OPTION_ARG_NONE, &e.restart,
+         "If it is running, shut it down and start it again", NULL},
+        {"timeout", 0, 0, G_OPTION_ARG_FILENAME, &e.timeout,
+         "How long --restart waits for the guest (default: 60)", "SECONDS"},
+        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &e.dry_run, "Say what would be done, change nothing",
          NULL},
         {0},
     };
-    GVariantBuilder options;
     int code = cli_parse(args, entries, 1, 1);
 
     if (code == CLI_GO_ON)
-        code = cli_bus_connect(&bus);
-    if (code != GPUP_EXIT_DONE || !bus.manager)
-        return code;
-    g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
-    cli_option_bool(&options, "dry-run", dry_run);
-    if (!gpup_manager_call_unassign_sync(bus.manager, args->argv[1],
-                                         g_variant_builder_end(&options), CLI_CALL_FLAGS,
-                                         CLI_CALL_TIMEOUT, &lines, NULL, &error))
-        return cli_bus_error(error, ACTION);
-    cli_print_lines(lines, dry_run);
-    return GPUP_EXIT_DONE;
+        code = check_effect(args, &e);
+    if (code == CLI_GO_ON)
+        code = unassign(args->argv[1], &e);
+    g_free(e.timeout);
+    return code;
 }

@@ -61,6 +61,7 @@ int cli_vm_stop(struct cli_args *args);
 int cli_assign(struct cli_args *args);
 int cli_unassign(struct cli_args *args);
 int cli_explain(struct cli_args *args);
+int cli_events(struct cli_args *args);
 int cli_rescan(struct cli_args *args);
 
 #endif

@@ -148,7 +148,7 @@ static void partitions_json(JsonBuilder *json, const struct cli_bus *bus, GpupGP
         cli_json_string(json, "state", gpup_partition_get_state(partition));
         cli_json_string(json, "vm", gpup_partition_get_vm(partition));
         cli_json_grant(json, gpup_partition_get_grant(partition));
-        cli_json_usage(json, usage);
+        cli_json_numbers(json, "usage", usage);
         json_builder_end_object(json);
     }
     json_builder_end_array(json);
@@ -228,23 +228,65 @@ static void show_resources(GpupGPU *gpu)
     cli_table_print(table);
 }
 
+static GVariant *health_of(GpupGPU *gpu)
+{
+    GVariant *health = NULL;
+
+    gpup_gpu_call_get_health_sync(gpu, CLI_READ_FLAGS, CLI_READ_TIMEOUT, &health, NULL, NULL);
+    return health;
+}
+
+/* "2 renderer deaths, 1 hang since 2026-03-01 10:00", or that there was no trouble. */
+static char *health_text(GVariant *health)
+{
+    static const struct {
+        const char *name, *one, *more;
+    } troubles[] = {
+        {"renderer-deaths", "renderer death", "renderer deaths"},
+        {"hangs", "hang", "hangs"},
+        {"resets", "reset", "resets"},
+        {"refused-memory", "refusal of memory", "refusals of memory"},
+        {"refused-commands", "invalid command stream", "invalid command streams"},
+        {"refused-starts", "refused start", "refused starts"},
+    };
+    GString *text = g_string_new(NULL);
+    g_autofree char *when = NULL;
+    uint64_t n, since = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(troubles); i++) {
+        if (!cli_read_number(health, troubles[i].name, &n) || n == 0)
+            continue;
+        g_string_append_printf(text, "%s%" G_GUINT64_FORMAT " %s", text->len ? ", " : "", n,
+                               n == 1 ? troubles[i].one : troubles[i].more);
+    }
+    if (text->len == 0)
+        g_string_append(text, "no trouble");
+    if (cli_read_number(health, "since", &since))
+        when = cli_time(since, "%F %H:%M");
+    if (when)
+        g_string_append_printf(text, " since %s", when);
+    return g_string_free(text, FALSE);
+}
+
 static void print_fact(const char *name, const char *value)
 {
     if (value && *value)
         printf("%-10s %s\n", name, value);
 }
 
+/* "1 to 32", or "2, 4, 8" */
 static char *counts_text(GpupGPU *gpu)
 {
+    GVariant *value = gpup_gpu_get_valid_counts(gpu);
     GString *text = g_string_new(NULL);
-    GVariant *counts = gpup_gpu_get_valid_counts(gpu);
+    gsize n = 0;
+    const guint32 *counts = value ? g_variant_get_fixed_array(value, &n, sizeof(*counts)) : NULL;
 
-    for (gsize i = 0; counts && i < g_variant_n_children(counts); i++) {
-        guint32 count;
-
-        g_variant_get_child(counts, i, "u", &count);
-        g_string_append_printf(text, "%s%u", i ? " " : "", count);
-    }
+    if (n > 2 && counts[n - 1] - counts[0] == n - 1)
+        g_string_printf(text, "%u to %u", counts[0], counts[n - 1]);
+    else
+        for (gsize i = 0; i < n; i++)
+            g_string_append_printf(text, "%s%u", i ? ", " : "", counts[i]);
     return g_string_free(text, FALSE);
 }
 
@@ -252,6 +294,8 @@ static void show(const struct cli_bus *bus, GpupGPU *gpu)
 {
     g_autofree char *mode = mode_text(gpu);
     g_autofree char *counts = counts_text(gpu);
+    g_autoptr(GVariant) health = health_of(gpu);
+    g_autofree char *trouble = health ? health_text(health) : NULL;
 
     printf("%s  %s  %s  %s isolation\n", cli_text(gpup_gpu_get_short_id(gpu)),
            cli_text(gpup_gpu_get_name(gpu)), mode, cli_text(gpup_gpu_get_isolation(gpu)));
@@ -263,6 +307,7 @@ static void show(const struct cli_bus *bus, GpupGPU *gpu)
     print_fact("PCI id", gpup_gpu_get_pci_id(gpu));
     print_fact("kind", gpup_gpu_get_kind(gpu));
     print_fact("counts", counts);
+    print_fact("health", trouble);
     putchar('\n');
     show_resources(gpu);
     show_partitions(bus, gpu);
@@ -288,9 +333,11 @@ int cli_gpu_show(struct cli_args *args)
         return code;
     if (as_json) {
         g_autoptr(JsonBuilder) json = cli_json_new();
+        g_autoptr(GVariant) health = health_of(gpu);
 
         cli_json_object(json, "gpu");
         cli_gpu_json(json, gpu);
+        cli_json_numbers(json, "health", health);
         partitions_json(json, &bus, gpu);
         json_builder_end_object(json);
         cli_json_print(json);

@@ -220,17 +220,25 @@ void cli_json_adapter(JsonBuilder *json, GVariant *value)
     json_builder_end_object(json);
 }
 
-void cli_json_usage(JsonBuilder *json, GVariant *usage)
+char *cli_time(uint64_t us, const char *format)
+{
+    g_autoptr(GDateTime) time =
+        us <= INT64_MAX ? g_date_time_new_from_unix_local((gint64)(us / G_USEC_PER_SEC)) : NULL;
+
+    return time ? g_date_time_format(time, format) : g_strdup("");
+}
+
+void cli_json_numbers(JsonBuilder *json, const char *member_name, GVariant *usage)
 {
     GVariantIter iter;
     const char *name;
     GVariant *value;
 
     if (!usage || g_variant_n_children(usage) == 0) {
-        cli_json_null(json, "usage");
+        cli_json_null(json, member_name);
         return;
     }
-    cli_json_object(json, "usage");
+    cli_json_object(json, member_name);
     g_variant_iter_init(&iter, usage);
     while (g_variant_iter_loop(&iter, "{&sv}", &name, &value)) {
         g_autofree char *member = g_strdelimit(g_strdup(name), "-", '_');

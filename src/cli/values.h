@@ -42,6 +42,9 @@ void cli_json_resources(JsonBuilder *json, const struct cli_resource resource[GP
 void cli_json_grant(JsonBuilder *json, GVariant *value);
 void cli_json_adapter(JsonBuilder *json, GVariant *value);
 /* All numbers of an a{sv}; null when it is empty. */
-void cli_json_usage(JsonBuilder *json, GVariant *usage);
+void cli_json_numbers(JsonBuilder *json, const char *name, GVariant *numbers);
+
+/* Microseconds since 1970 as local time, by strftime's letters; "" for what is no time. */
+char *cli_time(uint64_t us, const char *format);
 
 #endif

@@ -200,7 +200,7 @@ static void show_json(const struct cli_bus *bus, GpupVM *vm)
 
     cli_json_object(json, "vm");
     vm_json(json, vm);
-    cli_json_usage(json, usage);
+    cli_json_numbers(json, "usage", usage);
     json_builder_end_object(json);
     cli_json_print(json);
 }

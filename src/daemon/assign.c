@@ -5,6 +5,8 @@
 #include "core/error.h"
 #include "core/resolve.h"
 #include "core/units.h"
+#include "daemon/authority.h"
+#include "daemon/preview.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,6 +17,7 @@ struct assignment {
     char *vm;
     struct gpup_adapter *adapter;
     unsigned flags;
+    bool restart; /* it runs, and is to be started again */
 };
 
 static void assignment_free(void *data)
@@ -26,12 +29,11 @@ static void assignment_free(void *data)
     g_free(a);
 }
 
-static int take_lines(struct gpup_call *call, GStrv lines)
+static void take_lines(struct gpup_call *call, GStrv lines)
 {
     for (char **line = lines; line && *line; line++)
         g_ptr_array_add(call->lines, g_strdup(*line));
     g_strfreev(lines);
-    return 0;
 }
 
 static int set_pin(struct gpup_call *call, const char *word, struct gpup_adapter *adapter,
@@ -141,6 +143,23 @@ static int build_adapter(struct gpup_call *call, const char *vm, GVariant *entri
     return ret;
 }
 
+/* The guest is asked: what it has open is its own to save. */
+static int restart(struct gpup_call *call, struct gpup_error **err)
+{
+    struct gpup_manager *manager = gpup_vms_manager(call->daemon->vms);
+    struct assignment *a = call->data;
+
+    if (gpup_manager_stop(manager, a->vm, false, gpup_call_number(call, "timeout", 60), err) < 0)
+        return gpup_error_wrap(err,
+                               "the change is made and takes effect at the next start of %s, "
+                               "but it was not restarted",
+                               a->vm);
+    if (gpup_manager_start(manager, a->vm, err) < 0)
+        return gpup_error_wrap(
+            err, "the change is made and %s was shut down, but it does not start", a->vm);
+    return 0;
+}
+
 static int assign_work(struct gpup_call *call, struct gpup_error **err)
 {
     struct assignment *a = call->data;
@@ -148,7 +167,9 @@ static int assign_work(struct gpup_call *call, struct gpup_error **err)
     int ret = gpup_manager_assign(gpup_vms_manager(call->daemon->vms), a->vm, a->adapter, a->flags,
                                   &lines, err);
 
-    return ret < 0 ? ret : take_lines(call, lines);
+    if (ret == 0)
+        take_lines(call, lines);
+    return ret == 0 && a->restart ? restart(call, err) : ret;
 }
 
 static int unassign_work(struct gpup_call *call, struct gpup_error **err)
@@ -158,7 +179,9 @@ static int unassign_work(struct gpup_call *call, struct gpup_error **err)
     int ret =
         gpup_manager_unassign(gpup_vms_manager(call->daemon->vms), a->vm, a->flags, &lines, err);
 
-    return ret < 0 ? ret : take_lines(call, lines);
+    if (ret == 0)
+        take_lines(call, lines);
+    return ret == 0 && a->restart ? restart(call, err) : ret;
 }
 
 /* A minimum that nothing on this host holds is accepted where it is what a VM gets on average: that
@@ -183,12 +206,39 @@ static void warn_of_minima(struct gpup_call *call, const struct gpup_adapter *ad
     }
 }
 
+static bool wants_restart(struct gpup_call *call)
+{
+    return gpup_call_flag(call, "restart");
+}
+
+static void tell_restart(struct gpup_call *call)
+{
+    struct assignment *a = call->data;
+    struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, a->vm);
+
+    if (!wants_restart(call))
+        return;
+    if (a->restart) {
+        gpup_events_add(call->daemon->events, GPUP_EVENT_POWER, call->user, NULL, a->vm,
+                        "%s: shut down and started again", a->vm);
+        gpup_call_line(call, "%s: shut down and started again", a->vm);
+    } else if (vm && vm->active) {
+        gpup_call_line(call, "%s: would be shut down and started again", a->vm);
+    } else {
+        gpup_call_line(call, "%s: is not running, so it is not restarted", a->vm);
+    }
+}
+
 static void assigned(struct gpup_call *call)
 {
     struct assignment *a = call->data;
 
+    if (!gpup_call_is_dry(call))
+        gpup_events_add(call->daemon->events, GPUP_EVENT_ADAPTER, call->user, NULL, a->vm, "%s",
+                        call->lines->len > 0 ? (const char *)call->lines->pdata[0] : a->vm);
     if (a->adapter)
         warn_of_minima(call, a->adapter);
+    tell_restart(call);
     gpup_vms_refresh(call->daemon->vms);
     gpup_call_finish(call);
 }
@@ -205,20 +255,58 @@ static struct assignment *new_assignment(struct gpup_call *call)
     return a;
 }
 
+/* Not shut down for nothing: it has to fit afterwards. */
+static int check_restart(struct gpup_call *call, struct assignment *a, struct gpup_error **err)
+{
+    struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, a->vm);
+    struct gpup_placement placement;
+
+    if (!wants_restart(call) || !vm || !vm->active)
+        return 0;
+    a->restart = !gpup_call_is_dry(call);
+    if (!a->adapter ||
+        gpup_preview_resolve(call->daemon, a->adapter, vm->name, &placement, NULL, err) == 0)
+        return 0;
+    return gpup_error_wrap(err, "nothing was changed: %s would not start again", vm->name);
+}
+
+static void work(struct gpup_call *call)
+{
+    struct assignment *a = call->data;
+
+    gpup_call_work(call, a->adapter ? assign_work : unassign_work, assigned);
+}
+
+static void go_on(struct gpup_call *call)
+{
+    struct assignment *a = call->data;
+
+    if (a->restart)
+        gpup_call_also(call, GPUP_ACTION_START, work);
+    else
+        work(call);
+}
+
 void gpup_verb_assign(struct gpup_call *call)
 {
     struct assignment *a = new_assignment(call);
     g_autoptr(GVariant) entries = g_variant_get_child_value(call->parameters, 1);
     struct gpup_error *error = NULL;
 
-    if (build_adapter(call, a->vm, entries, &a->adapter, &error) < 0)
+    if (build_adapter(call, a->vm, entries, &a->adapter, &error) < 0 ||
+        check_restart(call, a, &error) < 0)
         gpup_call_fail(call, error);
     else
-        gpup_call_work(call, assign_work, assigned);
+        go_on(call);
 }
 
 void gpup_verb_unassign(struct gpup_call *call)
 {
-    new_assignment(call);
-    gpup_call_work(call, unassign_work, assigned);
+    struct assignment *a = new_assignment(call);
+    struct gpup_error *error = NULL;
+
+    if (check_restart(call, a, &error) < 0)
+        gpup_call_fail(call, error);
+    else
+        go_on(call);
 }

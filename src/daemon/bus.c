@@ -25,7 +25,7 @@ struct gpup_bus {
 static gboolean on_assign(GpupManager *m, GDBusMethodInvocation *invocation, const char *vm,
                           GVariant *adapter, GVariant *options, struct gpup_bus *bus)
 {
-    static const char *const allowed[] = {"dry-run:b", "force:b", NULL};
+    static const char *const allowed[] = {"dry-run:b", "force:b", "restart:b", "timeout:u", NULL};
 
     gpup_call_start(bus->daemon, invocation, GPUP_ACTION_ADAPTER, NULL, allowed, gpup_verb_assign);
     return TRUE;
@@ -34,7 +34,7 @@ static gboolean on_assign(GpupManager *m, GDBusMethodInvocation *invocation, con
 static gboolean on_unassign(GpupManager *m, GDBusMethodInvocation *invocation, const char *vm,
                             GVariant *options, struct gpup_bus *bus)
 {
-    static const char *const allowed[] = {"dry-run:b", NULL};
+    static const char *const allowed[] = {"dry-run:b", "restart:b", "timeout:u", NULL};
 
     gpup_call_start(bus->daemon, invocation, GPUP_ACTION_ADAPTER, NULL, allowed,
                     gpup_verb_unassign);
@@ -66,6 +66,13 @@ static gboolean on_explain(GpupManager *m, GDBusMethodInvocation *invocation, co
     return TRUE;
 }
 
+static gboolean on_get_events(GpupManager *m, GDBusMethodInvocation *invocation, GVariant *options,
+                              struct gpup_bus *bus)
+{
+    gpup_verb_get_events(bus->daemon, invocation, options);
+    return TRUE;
+}
+
 static gboolean on_rescan(GpupManager *m, GDBusMethodInvocation *invocation, struct gpup_bus *bus)
 {
     static const char *const allowed[] = {NULL};
@@ -90,6 +97,13 @@ static gboolean on_describe_counts(GpupGPU *gpu, GDBusMethodInvocation *invocati
 {
     gpup_gpu_complete_describe_counts(gpu, invocation,
                                       gpup_present_counts(bus->daemon, gpup_gpu_get_key(gpu)));
+    return TRUE;
+}
+
+static gboolean on_get_health(GpupGPU *gpu, GDBusMethodInvocation *invocation, struct gpup_bus *bus)
+{
+    gpup_gpu_complete_get_health(gpu, invocation,
+                                 gpup_present_health(bus->daemon, gpup_gpu_get_key(gpu)));
     return TRUE;
 }
 
@@ -152,6 +166,7 @@ static void refresh_gpu(struct gpup_bus *bus, GHashTable *wanted, struct gpup_gp
         interface = gpup_gpu_skeleton_new();
         g_signal_connect(interface, "handle-set-partition-count", G_CALLBACK(on_set_count), bus);
         g_signal_connect(interface, "handle-describe-counts", G_CALLBACK(on_describe_counts), bus);
+        g_signal_connect(interface, "handle-get-health", G_CALLBACK(on_get_health), bus);
         gpup_object_skeleton_set_gpu(object, interface);
     } else {
         interface = gpup_object_get_gpu(GPUP_OBJECT(object));
@@ -248,9 +263,13 @@ static void connect_methods(struct gpup_bus *bus)
         const char *signal;
         GCallback handler;
     } methods[] = {
-        {"handle-assign", G_CALLBACK(on_assign)},     {"handle-unassign", G_CALLBACK(on_unassign)},
-        {"handle-start-vm", G_CALLBACK(on_start_vm)}, {"handle-stop-vm", G_CALLBACK(on_stop_vm)},
-        {"handle-explain", G_CALLBACK(on_explain)},   {"handle-rescan", G_CALLBACK(on_rescan)},
+        {"handle-assign", G_CALLBACK(on_assign)},
+        {"handle-unassign", G_CALLBACK(on_unassign)},
+        {"handle-start-vm", G_CALLBACK(on_start_vm)},
+        {"handle-stop-vm", G_CALLBACK(on_stop_vm)},
+        {"handle-explain", G_CALLBACK(on_explain)},
+        {"handle-rescan", G_CALLBACK(on_rescan)},
+        {"handle-get-events", G_CALLBACK(on_get_events)},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(methods); i++)

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "daemon/authority.h"
+#include "daemon/caller.h"
 
 #include <errno.h>
 #include <string.h>
@@ -41,6 +42,7 @@ static void call_free(void *data)
     g_clear_pointer(&call->options, g_hash_table_unref);
     g_ptr_array_unref(call->lines);
     g_free(call->gpu_key);
+    g_free(call->user);
     g_object_unref(call->invocation);
     g_free(call);
 }
@@ -84,6 +86,11 @@ bool gpup_call_flag(struct gpup_call *call, const char *option)
     return value && g_variant_get_boolean(value);
 }
 
+bool gpup_call_is_dry(struct gpup_call *call)
+{
+    return gpup_call_flag(call, "dry-run");
+}
+
 guint32 gpup_call_number(struct gpup_call *call, const char *option, guint32 otherwise)
 {
     GVariant *value = g_hash_table_lookup(call->options, option);
@@ -124,11 +131,33 @@ static int read_options(struct gpup_call *call, const char *const *allowed, stru
     return ret;
 }
 
+static void on_user(const char *name, void *data)
+{
+    struct gpup_call *call = data;
+
+    call->user = g_strdup(name);
+    call->run(call);
+}
+
 static void authorised(void *data)
 {
     struct gpup_call *call = data;
 
+    gpup_caller_find(call->invocation, on_user, call);
+}
+
+static void also_authorised(void *data)
+{
+    struct gpup_call *call = data;
+
     call->run(call);
+}
+
+void gpup_call_also(struct gpup_call *call, const char *action,
+                    void (*next)(struct gpup_call *call))
+{
+    call->run = next;
+    gpup_authority_check(call->invocation, action, also_authorised, call_free, call);
 }
 
 void gpup_call_start(struct gpup_daemon *daemon, GDBusMethodInvocation *invocation,

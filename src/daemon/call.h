@@ -18,6 +18,7 @@ struct gpup_call {
     GVariant *parameters;                /* of the call, borrowed */
     GHashTable *options;                 /* name -> GVariant *: what was given */
     char *gpu_key;                       /* of SetPartitionCount, or NULL */
+    char *user;                          /* who called, for people */
     GPtrArray *lines;                    /* char *: the answer */
     void (*run)(struct gpup_call *call); /* once authorised; ends in gpup_call_finish() */
     int (*work)(struct gpup_call *call, struct gpup_error **err); /* in a worker thread */
@@ -32,6 +33,10 @@ void gpup_call_start(struct gpup_daemon *daemon, GDBusMethodInvocation *invocati
                      const char *action, const char *gpu_key, const char *const *allowed,
                      void (*run)(struct gpup_call *call));
 
+/* The caller needs `action` as well: runs `next` once it is allowed, else answers. */
+void gpup_call_also(struct gpup_call *call, const char *action,
+                    void (*next)(struct gpup_call *call));
+
 bool gpup_call_flag(struct gpup_call *call, const char *option);
 guint32 gpup_call_number(struct gpup_call *call, const char *option, guint32 otherwise);
 
@@ -39,6 +44,9 @@ guint32 gpup_call_number(struct gpup_call *call, const char *option, guint32 oth
 void gpup_call_work(struct gpup_call *call,
                     int (*work)(struct gpup_call *call, struct gpup_error **err),
                     void (*worked)(struct gpup_call *call));
+
+/* Nothing but saying what would be done. */
+bool gpup_call_is_dry(struct gpup_call *call);
 
 void gpup_call_line(struct gpup_call *call, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

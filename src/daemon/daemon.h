@@ -2,6 +2,8 @@
 #ifndef GPUP_DAEMON_DAEMON_H
 #define GPUP_DAEMON_DAEMON_H
 
+#include "daemon/events.h"
+#include "daemon/health.h"
 #include "daemon/server.h"
 #include "daemon/vms.h"
 
@@ -10,6 +12,8 @@ struct gpup_daemon {
     struct gpup_config config;
     struct gpup_folders folders;
     struct gpup_cgroups *cgroups;
+    struct gpup_events *events;
+    struct gpup_health *health;
     struct gpup_host *host;
     struct gpup_server *server;
     struct gpup_vms *vms;

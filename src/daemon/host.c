@@ -22,12 +22,20 @@ struct gpup_host {
     struct gpup_inventory *inventory;
     GHashTable *claims; /* adapter -> struct gpup_claim *, owned */
     GPtrArray *problems;
+    struct gpup_events *events;
+    struct gpup_health *health;
 };
 
 static void tell(struct gpup_host *h)
 {
     if (h->changed)
         h->changed(h->data);
+}
+
+void gpup_host_record(struct gpup_host *h, struct gpup_events *events, struct gpup_health *health)
+{
+    h->events = events;
+    h->health = health;
 }
 
 struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *h, size_t *n)
@@ -139,7 +147,7 @@ GPtrArray *gpup_host_holders(struct gpup_host *h, const struct gpup_gpu *gpu)
     return names;
 }
 
-static char *describe_partitions(const struct gpup_gpu *gpu, unsigned count)
+char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count)
 {
     char size[GPUP_UNIT_BUF];
 
@@ -168,7 +176,7 @@ int gpup_host_partition(struct gpup_host *h, struct gpup_gpu *gpu, unsigned coun
         tell(h);
     }
     if (ret == 0)
-        g_ptr_array_add(lines, describe_partitions(gpu, count));
+        g_ptr_array_add(lines, gpup_host_describe(gpu, count));
     return ret;
 }
 
@@ -197,7 +205,24 @@ struct gpup_claim *gpup_host_claim_of_vm(struct gpup_host *h, const char *uuid)
     return NULL;
 }
 
-void gpup_host_free_adapter(struct gpup_host *h, const char *adapter)
+static void tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
+                       enum gpup_event_kind kind, const char *user)
+{
+    struct gpup_gpu *gpu = gpup_host_gpu_of(h, claim);
+    const char *id = gpu ? gpup_gpu_short_id(gpu) : claim->gpu;
+    char partition[64], size[GPUP_UNIT_BUF];
+
+    gpup_host_partition_name(h, claim, partition, sizeof(partition));
+    if (kind == GPUP_EVENT_START)
+        gpup_events_add(h->events, kind, user, id, claim->vm, "%s: partition %s, %s", claim->vm,
+                        partition,
+                        gpup_format_size(claim->grant.share[GPUP_VRAM].min, size, sizeof(size)));
+    else
+        gpup_events_add(h->events, kind, user, id, claim->vm, "%s: partition %s is free again",
+                        claim->vm, partition);
+}
+
+static void free_claim(struct gpup_host *h, const char *adapter, const char *user)
 {
     struct gpup_claim *claim = gpup_host_claim(h, adapter);
     struct gpup_gpu *gpu = claim ? gpup_host_gpu_of(h, claim) : NULL;
@@ -209,9 +234,15 @@ void gpup_host_free_adapter(struct gpup_host *h, const char *adapter)
         strcmp(gpu->slots[claim->slot].adapter, claim->adapter) == 0 &&
         gpup_inventory_give_back(h->inventory, gpu, claim->slot, &err) < 0)
         g_warning("freeing %s's partition: %s", claim->vm, gpup_error_message(err));
+    tell_claim(h, claim, GPUP_EVENT_STOP, user);
     gpup_claim_forget(h->folders->run, claim->adapter);
     g_hash_table_remove(h->claims, claim->adapter);
     tell(h);
+}
+
+void gpup_host_free_adapter(struct gpup_host *h, const char *adapter)
+{
+    free_claim(h, adapter, GPUP_BY_GPUPD);
 }
 
 /* Takes the slot and writes it down, or neither. The claim is the host's then. */
@@ -251,6 +282,18 @@ static struct gpup_claim *new_claim(const struct gpup_domain_info *info)
     return claim;
 }
 
+static void count_refusal(struct gpup_host *h, const struct gpup_adapter *adapter)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; h->health && i < n; i++) {
+        if (gpus[i]->kind == adapter->kind &&
+            (!adapter->gpu || strcmp(adapter->gpu, gpus[i]->key) == 0))
+            gpup_health_add(h->health, gpus[i]->key, GPUP_TROUBLE_START);
+    }
+}
+
 static int resolve_and_take(struct gpup_host *h, const struct gpup_domain_info *info,
                             struct gpup_error **err)
 {
@@ -261,13 +304,18 @@ static int resolve_and_take(struct gpup_host *h, const struct gpup_domain_info *
     int ret =
         gpup_resolve(gpus, n, info->adapter, info->name, h->config->policy, &placement, NULL, err);
 
-    if (ret < 0)
+    if (ret < 0) {
+        count_refusal(h, info->adapter);
         return ret;
+    }
     claim = new_claim(info);
     claim->gpu = g_strdup(gpus[placement.gpu]->key);
     claim->slot = placement.slot;
     claim->grant = placement.grant;
-    return take(h, claim, gpus[placement.gpu], err);
+    ret = take(h, claim, gpus[placement.gpu], err);
+    if (ret == 0)
+        tell_claim(h, claim, GPUP_EVENT_START, GPUP_BY_LIBVIRT);
+    return ret;
 }
 
 static int check_definition(const struct gpup_domain_info *info, struct gpup_error **err)
@@ -367,7 +415,7 @@ void gpup_host_release(struct gpup_host *h, const char *xml, size_t length, char
     /* the release of a copy whose start was refused does not free the original's */
     if (claim && strcmp(claim->uuid, info.uuid ? info.uuid : "") == 0) {
         g_strlcpy(adapter_out, claim->adapter, sizeof(claim->adapter));
-        gpup_host_free_adapter(h, adapter_out);
+        free_claim(h, adapter_out, GPUP_BY_LIBVIRT);
     }
     gpup_domain_info_clear(&info);
 }

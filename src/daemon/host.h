@@ -5,6 +5,8 @@
 #include "core/resolve.h"
 #include "daemon/claim.h"
 #include "daemon/config.h"
+#include "daemon/events.h"
+#include "daemon/health.h"
 
 #include <glib.h>
 
@@ -33,6 +35,10 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
                                 gpup_host_changed changed, void *data, struct gpup_error **err);
 void gpup_host_free(struct gpup_host *host);
 
+/* From now on tells what VMs got, gave back and were refused. Borrowed; either may be NULL. */
+void gpup_host_record(struct gpup_host *host, struct gpup_events *events,
+                      struct gpup_health *health);
+
 struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *host, size_t *n);
 /* What an administrator has to know, one line each; owned by the host. */
 GPtrArray *gpup_host_problems(struct gpup_host *host);
@@ -42,6 +48,8 @@ int gpup_host_rescan(struct gpup_host *host, struct gpup_error **err);
 
 /* Names of the VMs that hold a partition of the GPU (char *). */
 GPtrArray *gpup_host_holders(struct gpup_host *host, const struct gpup_gpu *gpu);
+/* "software: 4 partitions of 512 MiB, also after reboot"; the caller frees it. */
+char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count);
 /* `lines` (char *) get what was done, or with dry_run would be. */
 int gpup_host_partition(struct gpup_host *host, struct gpup_gpu *gpu, unsigned count, bool dry_run,
                         GPtrArray *lines, struct gpup_error **err);

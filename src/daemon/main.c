@@ -80,6 +80,19 @@ static gboolean on_signal(void *data)
     return G_SOURCE_CONTINUE;
 }
 
+static void tell_start(struct gpup_daemon *d)
+{
+    GPtrArray *problems = gpup_host_problems(d->host);
+    guint adopted = g_hash_table_size(gpup_host_claims(d->host));
+
+    gpup_events_add(d->events, GPUP_EVENT_GPUPD, GPUP_BY_GPUPD, NULL, NULL,
+                    "gpupd %s started, with %u running VM%s taken up again", GPUP_VERSION, adopted,
+                    adopted == 1 ? "" : "s");
+    for (guint i = 0; i < problems->len; i++)
+        gpup_events_add(d->events, GPUP_EVENT_PROBLEM, GPUP_BY_GPUPD, NULL, NULL, "%s",
+                        (const char *)problems->pdata[i]);
+}
+
 static int start(struct gpupd *g, struct gpup_error **err)
 {
     struct gpup_daemon *d = &g->daemon;
@@ -94,8 +107,14 @@ static int start(struct gpupd *g, struct gpup_error **err)
                             g, err);
     if (!d->host)
         return -EIO;
+    d->events = gpup_events_new(g->options.state);
+    d->health = gpup_health_new(g->options.run);
+    tell_start(d);
+    gpup_host_record(d->host, d->events, d->health);
     setup = (struct gpup_server_setup){.host = d->host,
                                        .cgroups = d->cgroups,
+                                       .events = d->events,
+                                       .health = d->health,
                                        .folders = &d->folders,
                                        .renderer = g->options.renderer,
                                        .group = g->options.group,
@@ -124,6 +143,8 @@ static void stop(struct gpupd *g)
     d->server = NULL;
     gpup_vms_free(d->vms);
     gpup_host_free(d->host);
+    gpup_events_free(d->events);
+    gpup_health_free(d->health);
     gpup_cgroups_free(d->cgroups);
     gpup_config_clear(&d->config);
 }

@@ -216,8 +216,25 @@ GVariant *gpup_present_usage(struct gpup_daemon *d, const char *id, unsigned ind
     g_variant_builder_add(&builder, "{sv}", "submits", g_variant_new_uint64(u.submits));
     g_variant_builder_add(&builder, "{sv}", "renderer-deaths",
                           g_variant_new_uint64(u.renderer_deaths));
+    g_variant_builder_add(&builder, "{sv}", "renderer-hangs",
+                          g_variant_new_uint64(u.renderer_hangs));
     g_variant_builder_add(&builder, "{sv}", "contexts", g_variant_new_uint64(u.contexts));
     g_variant_builder_add(&builder, "{sv}", "resources", g_variant_new_uint64(u.resources));
     g_variant_builder_add(&builder, "{sv}", "renderer-pid", g_variant_new_uint32((guint32)pid));
+    return g_variant_builder_end(&builder);
+}
+
+GVariant *gpup_present_health(struct gpup_daemon *d, const char *key)
+{
+    struct gpup_troubles total;
+    GVariantBuilder builder;
+
+    gpup_health_get(d->health, key, &total);
+    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
+    g_variant_builder_add(&builder, "{sv}", "since",
+                          g_variant_new_uint64((guint64)gpup_health_since(d->health)));
+    for (int i = 0; i < GPUP_TROUBLES; i++)
+        g_variant_builder_add(&builder, "{sv}", gpup_trouble_name((enum gpup_trouble)i),
+                              g_variant_new_uint64(total.count[i]));
     return g_variant_builder_end(&builder);
 }

@@ -18,4 +18,6 @@ GVariant *gpup_present_counts(struct gpup_daemon *daemon, const char *gpu_key); 
 GVariant *gpup_present_usage(struct gpup_daemon *daemon, const char *gpu_id,
                              unsigned index); /* a{sv} */
 
+GVariant *gpup_present_health(struct gpup_daemon *daemon, const char *gpu_key); /* a{sv} */
+
 #endif

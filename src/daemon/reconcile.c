@@ -34,7 +34,7 @@ void gpup_reconcile(struct gpup_daemon *d)
     for (guint i = 0; i < stale->len; i++) {
         struct gpup_claim *claim = gpup_host_claim(d->host, stale->pdata[i]);
 
-        g_message("%s is not running: its partition is free again", claim->vm);
+        g_message("%s is not running", claim->vm);
         gpup_host_free_adapter(d->host, stale->pdata[i]);
         gpup_server_drop(d->server, stale->pdata[i]);
     }

@@ -2,6 +2,7 @@
 #include "daemon/server.h"
 
 #include "core/error.h"
+#include "core/units.h"
 #include "daemon/lease.h"
 #include "daemon/peer.h"
 #include "wire/seqpacket.h"
@@ -149,7 +150,8 @@ static void on_hook(struct connection *c, struct gpup_msg_hook *hook, int fd)
         ret = xml ? serve_op(c->server, hook, xml, length, &err) : -EINVAL;
     }
     if (ret < 0)
-        g_message("%s: refused: %s", hook->vm, gpup_error_message(err));
+        gpup_events_add(c->server->setup.events, GPUP_EVENT_REFUSED, GPUP_BY_LIBVIRT, NULL,
+                        hook->vm, "%s", gpup_error_message(err));
     say(c, ret, ret < 0 ? gpup_error_message(err) : "");
 }
 
@@ -177,6 +179,45 @@ static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
     return gpup_seqpacket_send(c->sock, &grant, sizeof(grant), NULL, 0, MSG_DONTWAIT) == 0;
 }
 
+static void tell_trouble(struct gpup_server *s, const struct gpup_claim *claim,
+                         struct gpup_gpu *gpu, const struct gpup_troubles *fresh)
+{
+    const char *id = gpu ? gpup_gpu_short_id(gpu) : claim->gpu;
+    char size[GPUP_UNIT_BUF];
+
+    if (fresh->count[GPUP_TROUBLE_HANG] > 0)
+        gpup_events_add(s->setup.events, GPUP_EVENT_HANG, GPUP_BY_GUEST, id, claim->vm,
+                        "%s: its renderer did not finish a command within %u s and was replaced",
+                        claim->vm, gpup_host_config(s->setup.host)->hang_seconds);
+    if (fresh->count[GPUP_TROUBLE_DEATH] > fresh->count[GPUP_TROUBLE_HANG])
+        gpup_events_add(s->setup.events, GPUP_EVENT_RENDERER, GPUP_BY_GUEST, id, claim->vm,
+                        "%s: its renderer ended and was replaced", claim->vm);
+    if (fresh->count[GPUP_TROUBLE_MEMORY] > 0)
+        gpup_events_add(s->setup.events, GPUP_EVENT_LIMIT, GPUP_BY_GUEST, id, claim->vm,
+                        "%s: its guest was refused memory beyond the %s of its partition",
+                        claim->vm,
+                        gpup_format_size(claim->grant.share[GPUP_VRAM].min, size, sizeof(size)));
+}
+
+static void on_usage(struct connection *c, const struct gpup_msg_usage *usage)
+{
+    struct gpup_server *s = c->server;
+    struct gpup_claim *claim = gpup_host_claim(s->setup.host, c->lease->adapter);
+    struct gpup_troubles fresh;
+
+    c->lease->usage = *usage;
+    if (!claim || !s->setup.health)
+        return;
+    gpup_health_report(s->setup.health, claim->gpu, claim->adapter, claim->nonce, usage, &fresh);
+    tell_trouble(s, claim, gpup_host_gpu_of(s->setup.host, claim), &fresh);
+}
+
+static bool is_usage(const union message *m, ssize_t n)
+{
+    return m->header.type == GPUP_MSG_USAGE && n >= (ssize_t)GPUP_USAGE_MIN &&
+           n <= (ssize_t)sizeof(m->usage);
+}
+
 /* False: the connection is over. */
 static bool on_message(struct connection *c, union message *m, ssize_t n, int fd)
 {
@@ -191,8 +232,8 @@ static bool on_message(struct connection *c, union message *m, ssize_t n, int fd
     }
     if (m->header.type == GPUP_MSG_WANT_RENDERER && n == sizeof(m->plain))
         gpup_lease_want_renderer(c->lease);
-    else if (m->header.type == GPUP_MSG_USAGE && n == sizeof(m->usage))
-        c->lease->usage = m->usage;
+    else if (is_usage(m, n))
+        on_usage(c, &m->usage);
     else
         return false;
     return true;
@@ -202,7 +243,7 @@ static gboolean on_readable(int sock, GIOCondition condition, void *data)
 {
     struct connection *c = data;
     struct gpup_server *s = c->server;
-    union message m;
+    union message m = {0};
     int fd = -1;
     ssize_t n = gpup_seqpacket_receive(sock, &m, sizeof(m), &fd, 1, NULL, MSG_DONTWAIT);
     bool goes_on = n == -EAGAIN || (n > 0 && on_message(c, &m, n, fd));
@@ -262,6 +303,8 @@ void gpup_server_drop(struct gpup_server *s, const char *adapter)
 
     if (c)
         g_hash_table_remove(s->connections, c);
+    if (s->setup.health)
+        gpup_health_end(s->setup.health, adapter);
     gpup_cgroups_remove(s->setup.cgroups, adapter);
 }
 

@@ -3,6 +3,8 @@
 #define GPUP_DAEMON_SERVER_H
 
 #include "daemon/cgroup.h"
+#include "daemon/events.h"
+#include "daemon/health.h"
 #include "daemon/host.h"
 #include "wire/gpupd.h"
 
@@ -20,6 +22,8 @@ struct gpup_server;
 struct gpup_server_setup {
     struct gpup_host *host;
     struct gpup_cgroups *cgroups;
+    struct gpup_events *events;
+    struct gpup_health *health;
     const struct gpup_folders *folders;
     const char *renderer; /* the program */
     const char *group; /* may connect beside root: libvirt's; one that does not exist is left out */

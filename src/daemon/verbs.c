@@ -3,11 +3,12 @@
 
 #include "core/error.h"
 #include "core/units.h"
+#include "daemon/preview.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* Starting and stopping VMs, partitioning, and explaining. */
+/* Starting and stopping VMs, and explaining. */
 
 static const char *vm_of(struct gpup_call *call)
 {
@@ -19,8 +20,8 @@ static const char *vm_of(struct gpup_call *call)
 
 /* ---- where a VM is, or would be ---- */
 
-static char *describe_grant(struct gpup_daemon *d, const char *vm, const char *partition,
-                            const struct gpup_grant *grant, const char *verb)
+static char *describe_grant(const char *vm, const char *partition, const struct gpup_grant *grant,
+                            const char *verb)
 {
     char size[GPUP_UNIT_BUF], share[GPUP_UNIT_BUF];
     const struct gpup_share *compute = &grant->share[GPUP_COMPUTE];
@@ -37,7 +38,7 @@ static char *describe_claim(struct gpup_daemon *d, const struct gpup_claim *clai
     char partition[64];
 
     gpup_host_partition_name(d->host, claim, partition, sizeof(partition));
-    return describe_grant(d, claim->vm, partition, &claim->grant, "partition");
+    return describe_grant(claim->vm, partition, &claim->grant, "partition");
 }
 
 static struct gpup_vm *known_vm(struct gpup_daemon *d, const char *word, struct gpup_error **err)
@@ -54,15 +55,12 @@ static struct gpup_vm *known_vm(struct gpup_daemon *d, const char *word, struct 
     return NULL;
 }
 
-/* "software/1", as it would be granted now. */
+/* "software/1", as it would be granted if it started now. */
 static int try_resolve(struct gpup_daemon *d, const struct gpup_vm *vm,
                        struct gpup_placement *placement, struct gpup_verdict *verdicts,
                        struct gpup_error **err)
 {
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
-
-    return gpup_resolve(gpus, n, vm->adapter, vm->name, d->config.policy, placement, verdicts, err);
+    return gpup_preview_resolve(d, vm->adapter, vm->name, placement, verdicts, err);
 }
 
 static char *describe_placement(struct gpup_daemon *d, const struct gpup_vm *vm,
@@ -73,7 +71,7 @@ static char *describe_placement(struct gpup_daemon *d, const struct gpup_vm *vm,
     g_autofree char *partition =
         g_strdup_printf("%s/%u", gpup_gpu_short_id(gpus[placement->gpu]), placement->slot);
 
-    return describe_grant(d, vm->name, partition, &placement->grant, "would get partition");
+    return describe_grant(vm->name, partition, &placement->grant, "would get partition");
 }
 
 /* ---- start and stop ---- */
@@ -83,11 +81,18 @@ static int start_work(struct gpup_call *call, struct gpup_error **err)
     return gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call), err);
 }
 
+static void tell_power(struct gpup_call *call, const char *what)
+{
+    gpup_events_add(call->daemon->events, GPUP_EVENT_POWER, call->user, NULL, vm_of(call), "%s: %s",
+                    vm_of(call), what);
+}
+
 static void start_worked(struct gpup_call *call)
 {
     struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, vm_of(call));
     struct gpup_claim *claim = vm ? gpup_host_claim_of_vm(call->daemon->host, vm->uuid) : NULL;
 
+    tell_power(call, "started");
     if (claim) {
         g_ptr_array_add(call->lines, describe_claim(call->daemon, claim));
         gpup_call_finish(call);
@@ -134,7 +139,10 @@ static int stop_work(struct gpup_call *call, struct gpup_error **err)
 
 static void stop_worked(struct gpup_call *call)
 {
-    gpup_call_line(call, "%s: stopped", vm_of(call));
+    const char *how = gpup_call_flag(call, "power-off") ? "powered off" : "shut down";
+
+    tell_power(call, how);
+    gpup_call_line(call, "%s: %s", vm_of(call), how);
     gpup_call_finish(call);
 }
 
@@ -154,94 +162,6 @@ void gpup_verb_stop_vm(struct gpup_call *call)
     }
     gpup_call_line(call, vm->active ? "%s: would be stopped" : "%s: is not running", vm->name);
     gpup_call_finish(call);
-}
-
-/* ---- partitioning ---- */
-
-static struct gpup_gpu *gpu_of(struct gpup_call *call)
-{
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(gpus[i]->key, call->gpu_key) == 0)
-            return gpus[i];
-    }
-    return NULL;
-}
-
-static void partition(struct gpup_call *call)
-{
-    struct gpup_gpu *gpu = gpu_of(call);
-    struct gpup_error *error = NULL;
-    guint32 count;
-
-    g_variant_get_child(call->parameters, 0, "u", &count);
-    if (!gpu)
-        gpup_error_set(&error, ENOENT, "the GPU is gone");
-    else
-        gpup_host_partition(call->daemon->host, gpu, count, gpup_call_flag(call, "dry-run"),
-                            call->lines, &error);
-    if (error)
-        gpup_call_fail(call, error);
-    else
-        gpup_call_finish(call);
-}
-
-static int power_off_work(struct gpup_call *call, struct gpup_error **err)
-{
-    GPtrArray *holders = call->data;
-    int ret = 0;
-
-    for (guint i = 0; ret == 0 && i < holders->len; i++)
-        ret =
-            gpup_manager_stop(gpup_vms_manager(call->daemon->vms), holders->pdata[i], true, 0, err);
-    return ret;
-}
-
-/* Only where the count may be had and VMs stand in the way are they touched. */
-static bool power_off_first(struct gpup_call *call, struct gpup_gpu *gpu, guint32 count)
-{
-    GPtrArray *holders = gpup_host_holders(call->daemon->host, gpu);
-
-    call->data = holders;
-    call->data_free = (GDestroyNotify)g_ptr_array_unref;
-    if (holders->len == 0 || count == gpu->n_slots ||
-        (count > 0 && !gpup_gpu_count_is_valid(gpu, count)))
-        return false;
-    for (guint i = 0; i < holders->len; i++)
-        gpup_call_line(
-            call, gpup_call_flag(call, "dry-run") ? "%s would be powered off" : "%s: powered off",
-            (char *)holders->pdata[i]);
-    return true;
-}
-
-void gpup_verb_set_count(struct gpup_call *call)
-{
-    struct gpup_gpu *gpu = gpu_of(call);
-    guint32 count;
-
-    g_variant_get_child(call->parameters, 0, "u", &count);
-    if (gpu && gpup_call_flag(call, "power-off-vms") && power_off_first(call, gpu, count)) {
-        if (gpup_call_flag(call, "dry-run")) {
-            gpup_call_line(call, "%s: would have %u partitions", gpup_gpu_short_id(gpu), count);
-            gpup_call_finish(call);
-            return;
-        }
-        gpup_call_work(call, power_off_work, partition);
-        return;
-    }
-    partition(call);
-}
-
-void gpup_verb_rescan(struct gpup_call *call)
-{
-    struct gpup_error *error = NULL;
-
-    if (gpup_host_rescan(call->daemon->host, &error) < 0)
-        gpup_call_fail(call, error);
-    else
-        gpup_call_finish(call);
 }
 
 /* ---- explain ---- */
@@ -300,4 +220,34 @@ void gpup_verb_explain(struct gpup_daemon *d, GDBusMethodInvocation *invocation,
     add_verdicts(d, verdicts, &builder);
     g_dbus_method_invocation_return_value(invocation,
                                           g_variant_new("(sa(sbbss))", summary, &builder));
+}
+
+/* ---- events ---- */
+
+static void read_filter(struct gpup_daemon *d, GVariant *options, const char **gpu, const char **vm)
+{
+    size_t n, index;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
+    const char *word;
+
+    g_variant_lookup(options, "vm", "&s", vm);
+    if (!g_variant_lookup(options, "gpu", "&s", &word))
+        return;
+    *gpu = word; /* one that is gone has a past too */
+    if (gpup_find_gpu(gpus, n, word, &index, NULL) == 0)
+        *gpu = gpup_gpu_short_id(gpus[index]);
+}
+
+void gpup_verb_get_events(struct gpup_daemon *d, GDBusMethodInvocation *invocation,
+                          GVariant *options)
+{
+    const char *gpu = NULL, *vm = NULL;
+    guint32 limit = GPUP_EVENTS_KEPT;
+    guint64 after = 0;
+
+    g_variant_lookup(options, "limit", "u", &limit);
+    g_variant_lookup(options, "after", "t", &after);
+    read_filter(d, options, &gpu, &vm);
+    g_dbus_method_invocation_return_value(
+        invocation, g_variant_new("(@aa{sv})", gpup_events_list(d->events, limit, after, gpu, vm)));
 }

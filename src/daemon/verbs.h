@@ -17,4 +17,8 @@ void gpup_verb_set_count(struct gpup_call *call);
 void gpup_verb_explain(struct gpup_daemon *daemon, GDBusMethodInvocation *invocation,
                        const char *vm);
 
+/* options: "limit" u, "after" t, "gpu" s (any word that names one), "vm" s. */
+void gpup_verb_get_events(struct gpup_daemon *daemon, GDBusMethodInvocation *invocation,
+                          GVariant *options);
+
 #endif

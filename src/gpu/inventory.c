@@ -191,7 +191,7 @@ static int check_count(const struct gpup_gpu *gpu, unsigned n, struct gpup_error
     return 0;
 }
 
-static int check_free(const struct gpup_gpu *gpu, struct gpup_error **err)
+static int check_free(const struct gpup_gpu *gpu, unsigned n, struct gpup_error **err)
 {
     GPUP_AUTO_TEXT holders = {0};
 
@@ -201,15 +201,18 @@ static int check_free(const struct gpup_gpu *gpu, struct gpup_error **err)
     }
     if (!holders.text)
         return 0;
-    return gpup_error_set(err, EBUSY, "%s: partitions are in use by%s; stop them first",
-                          gpup_gpu_short_id(gpu), holders.text);
+    return gpup_error_set(err, EBUSY,
+                          "%s: partitions are in use by%s\nStop them, or: gpup gpu partition %s %u "
+                          "--power-off-vms   (powers off%s)",
+                          gpup_gpu_short_id(gpu), holders.text, gpup_gpu_short_id(gpu), n,
+                          holders.text);
 }
 
 int gpup_inventory_may_partition(const struct gpup_gpu *gpu, unsigned n, struct gpup_error **err)
 {
     int ret = check_count(gpu, n, err);
 
-    return ret < 0 || n == gpu->n_slots ? ret : check_free(gpu, err);
+    return ret < 0 || n == gpu->n_slots ? ret : check_free(gpu, n, err);
 }
 
 static void drop_slots(struct gpup_gpu *gpu)

@@ -33,6 +33,7 @@ struct vgpu_device_events {
 struct vgpu_usage {
     struct vgpu_quota quota;
     uint64_t stream_errors, commands, submits, renderer_deaths, contexts, resources;
+    uint64_t renderer_hangs; /* of the deaths */
 };
 
 /* `fd` is the vhost-user socket; taken in any case. */

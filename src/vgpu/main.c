@@ -93,6 +93,7 @@ static void on_report(void *data)
     m.renderer_deaths = usage.renderer_deaths;
     m.contexts = usage.contexts;
     m.resources = usage.resources;
+    m.renderer_hangs = usage.renderer_hangs;
     lease_report(v->lease, &m);
     vgpu_timer_arm(v->report_timer, REPORT_MS);
 }

@@ -40,7 +40,7 @@ struct renderer {
     uint64_t outstanding; /* answers that are due */
     uint32_t hang_ms;
     uint64_t progress_ms; /* when something came back last, or the first answer became due */
-    bool ready, ended;
+    bool ready, ended, hung;
 };
 
 static uint64_t up_64(uint64_t value)
@@ -56,6 +56,11 @@ static void end(struct renderer *r, const char *reason)
     r->ready = false;
     vgpu_timer_disarm(r->hang_timer);
     r->events->ended(r->device, reason);
+}
+
+bool renderer_hung(const struct renderer *r)
+{
+    return r && r->hung;
 }
 
 bool renderer_is_ready(const struct renderer *r)
@@ -246,6 +251,7 @@ static void on_hang_timer(void *data)
         vgpu_timer_arm(r->hang_timer, r->hang_ms - quiet);
         return;
     }
+    r->hung = true;
     snprintf(reason, sizeof(reason), "a command took longer than %u ms", r->hang_ms);
     end(r, reason);
 }

@@ -39,6 +39,8 @@ struct renderer *renderer_new(struct vgpu_loop *loop, int sock, int pidfd, uint6
 void renderer_free(struct renderer *renderer);
 
 bool renderer_is_ready(const struct renderer *renderer);
+/* It was ended for taking too long. */
+bool renderer_hung(const struct renderer *renderer);
 
 /* Hands a region of the guest's memory over (guest_memory.h; the number is the region's id). */
 int renderer_add_memory(struct renderer *renderer, const struct guest_region *region,

@@ -194,6 +194,7 @@ void bury_renderer(struct vgpu_device *d)
         return;
     d->renderer_died = false;
     vgpu_timer_disarm(d->death_timer);
+    d->usage.renderer_hangs += renderer_hung(d->renderer);
     renderer_free(d->renderer);
     d->renderer = NULL;
     d->sync_seq = 0;

@@ -2,6 +2,7 @@
 #ifndef GPUP_WIRE_GPUPD_H
 #define GPUP_WIRE_GPUPD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -101,6 +102,10 @@ struct gpup_msg_usage {
     uint64_t renderer_deaths; /* since start */
     uint64_t contexts;        /* alive now */
     uint64_t resources;       /* alive now */
+    /* A gpup-vgpu that is older than gpupd sends less: what follows may be missing. */
+    uint64_t renderer_hangs; /* those of renderer_deaths that took too long, since start */
 };
+/* The shortest that is accepted. */
+#define GPUP_USAGE_MIN offsetof(struct gpup_msg_usage, renderer_hangs)
 
 #endif

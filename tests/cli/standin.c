@@ -74,6 +74,35 @@ static gboolean on_explain(GpupManager *manager, GDBusMethodInvocation *invocati
     return TRUE;
 }
 
+static gboolean on_get_events(GpupManager *manager, GDBusMethodInvocation *invocation,
+                              GVariant *options, struct standin *s)
+{
+    if (record(s, invocation))
+        return TRUE;
+    gpup_manager_complete_get_events(
+        manager, invocation,
+        g_variant_new_parsed(
+            "[{'id': <uint64 7>, 'time': <uint64 1000000000000000>, 'last': <uint64 "
+            "1000000000000000>, 'count': <uint64 1>, 'kind': <'partition'>, 'user': <'root "
+            "(alice)'>, 'gpu': <'03:00.0'>, 'vm': <''>, 'text': <'03:00.0: 4 partitions'>},"
+            " {'id': <uint64 8>, 'time': <uint64 1000000060000000>, 'last': <uint64 "
+            "1000000120000000>, 'count': <uint64 3>, 'kind': <'refused'>, 'user': <'libvirt'>,"
+            " 'gpu': <''>, 'vm': <'desk2'>, 'text': <'no partition for desk2\n  software: "
+            "full'>}]"));
+    return TRUE;
+}
+
+static gboolean on_get_health(GpupGPU *gpu, GDBusMethodInvocation *invocation, struct standin *s)
+{
+    gpup_gpu_complete_get_health(
+        gpu, invocation,
+        g_variant_new_parsed("{'since': <uint64 1000000000000000>, 'renderer-deaths': <uint64 2>,"
+                             " 'hangs': <uint64 1>, 'resets': <uint64 0>,"
+                             " 'refused-memory': <uint64 3>, 'refused-commands': <uint64 0>,"
+                             " 'refused-starts': <uint64 0>}"));
+    return TRUE;
+}
+
 static gboolean on_rescan(GpupManager *manager, GDBusMethodInvocation *invocation,
                           struct standin *s)
 {
@@ -144,6 +173,7 @@ static GpupGPU *new_gpu(struct standin *s, const char *id, const char *short_id,
                  "degraded", nothing, NULL);
     gpup_gpu_set_valid_counts(gpu, counts_of(valid, G_N_ELEMENTS(valid)));
     g_signal_connect(gpu, "handle-describe-counts", G_CALLBACK(on_describe), s);
+    g_signal_connect(gpu, "handle-get-health", G_CALLBACK(on_get_health), s);
     g_signal_connect(gpu, "handle-set-partition-count", G_CALLBACK(on_set_count), s);
     return gpu;
 }
@@ -246,6 +276,7 @@ static void add_manager(struct standin *s)
     g_signal_connect(m, "handle-stop-vm", G_CALLBACK(on_stop), s);
     g_signal_connect(m, "handle-explain", G_CALLBACK(on_explain), s);
     g_signal_connect(m, "handle-rescan", G_CALLBACK(on_rescan), s);
+    g_signal_connect(m, "handle-get-events", G_CALLBACK(on_get_events), s);
     g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(m), s->connection, "/org/gpup1",
                                      NULL);
     s->manager = m;

@@ -63,6 +63,7 @@ static struct result run_on(const char *address, const char *arguments, int term
                                          (terminal < 0 ? G_SUBPROCESS_FLAGS_STDOUT_PIPE : 0));
     g_subprocess_launcher_setenv(launcher, "DBUS_SYSTEM_BUS_ADDRESS", address, TRUE);
     g_subprocess_launcher_setenv(launcher, "TERM", "xterm", TRUE);
+    g_subprocess_launcher_setenv(launcher, "TZ", "UTC", TRUE);
     if (terminal >= 0)
         g_subprocess_launcher_take_stdout_fd(launcher, terminal);
     process = g_subprocess_launcher_spawnv(launcher, (const char *const *)argv, &error);
@@ -234,7 +235,9 @@ static void test_gpu_show(struct standin *s, gconstpointer data)
                     "vendor     ACME\n"
                     "driver     acme\n"
                     "kind       virtio\n"
-                    "counts     2 4\n"
+                    "counts     2, 4\n"
+                    "health     2 renderer deaths, 1 hang, 3 refusals of memory since "
+                    "2001-09-09 01:46\n"
                     "\n"
                     "RESOURCE  TOTAL  AVAILABLE  EACH     LIMIT\n"
                     "vram      2 GiB  1.5 GiB    512 MiB  hard limit\n"
@@ -256,6 +259,8 @@ static void test_gpu_show(struct standin *s, gconstpointer data)
               "[{\"vram_used\":104857600,\"refused\":3,\"renderer_deaths\":0,"
               "\"renderer_pid\":77}]");
     assert_at(node, "$.gpu.partitions[0].usage", "[null]");
+    assert_at(node, "$.gpu.health.renderer_deaths", "[2]");
+    assert_at(node, "$.gpu.health.since", "[1000000000000000]");
 }
 
 static void test_gpu_words(struct standin *s, gconstpointer data)
@@ -305,6 +310,9 @@ static void test_assign(struct standin *s, gconstpointer data)
                 " {'dry-run': <true>, 'force': <true>})\n");
     assert_asks(s, "assign desk1 --gpu ''", "Assign('desk1', {'gpu': <''>}, {})\n");
     assert_asks(s, "unassign desk1", "Unassign('desk1', {})\n");
+    assert_asks(s, "unassign desk1 --restart", "Unassign('desk1', {'restart': <true>})\n");
+    assert_asks(s, "assign desk1 --restart --timeout 5",
+                "Assign('desk1', {}, {'restart': <true>, 'timeout': <uint32 5>})\n");
     assert_asks(s, "unassign --dry-run -- -odd", "Unassign('-odd', {'dry-run': <true>})\n");
 }
 
@@ -388,6 +396,27 @@ static void test_explain(struct standin *s, gconstpointer data)
     assert_at(node, "$.vm", "[\"desk2\"]");
     assert_at(node, "$.verdicts[*].chosen", "[false,true]");
     assert_at(node, "$.verdicts[*].way_out", "[\"gpup gpu partition 03:00.0 N\",null]");
+}
+
+static void test_events(struct standin *s, gconstpointer data)
+{
+    g_autofree char *out = output(s, "events");
+    g_autoptr(JsonNode) node = json(s, "events --json");
+
+    g_assert_cmpstr(
+        out, ==,
+        "TIME                 WHO           EVENT      WHAT\n"
+        "2001-09-09 01:46:40  root (alice)  partition  03:00.0: 4 partitions\n"
+        "2001-09-09 01:47:40  libvirt       refused    no partition for desk2; software: full (3 "
+        "times, last at 01:48:40)\n");
+    g_assert_cmpstr(s->asked->str, ==, "GetEvents({'limit': <uint32 20>},)\n");
+    assert_at(node, "$.events[*].id", "[7,8]");
+    assert_at(node, "$.events[1].count", "[3]");
+    assert_at(node, "$.events[1].last_us", "[1000000120000000]");
+    assert_at(node, "$.events[0].vm", "[null]");
+    g_free(output(s, "events --vm desk2 --gpu B50 -n 3"));
+    g_assert_cmpstr(s->asked->str, ==,
+                    "GetEvents({'limit': <uint32 3>, 'vm': <'desk2'>, 'gpu': <'B50'>},)\n");
 }
 
 static void test_rescan(struct standin *s, gconstpointer data)
@@ -487,6 +516,10 @@ static void test_usage(struct standin *s, gconstpointer data)
         {"gpu partition software 4 --list",
          "gpup: --list changes nothing: it goes with a GPU and --json only\n"
          "See gpup gpu partition --help\n"},
+        {"assign a --timeout 5", "gpup: --timeout goes with --restart\nSee gpup assign --help\n"},
+        {"unassign a --restart --timeout x",
+         "gpup: 'x' is not a number of seconds\nSee gpup unassign --help\n"},
+        {"events -n 0", "gpup: '0' is not a number of lines\nSee gpup events --help\n"},
         {"vm stop desk1 --timeout 0",
          "gpup: '0' is not a number of seconds\nSee gpup vm stop --help\n"},
         {"vm stop desk1 --timeout 5 --power-off",
@@ -506,7 +539,7 @@ static void test_help(struct standin *s, gconstpointer data)
 {
     static const char *const commands[] = {
         "",   "status",  "gpu",     "gpu list", "gpu show", "gpu partition", "assign", "unassign",
-        "vm", "vm list", "vm show", "vm start", "vm stop",  "explain",       "rescan",
+        "vm", "vm list", "vm show", "vm start", "vm stop",  "explain",       "rescan", "events",
     };
     g_autofree char *version = output(s, "--version");
 
@@ -527,7 +560,7 @@ static void test_not_running(void)
     static const char *const commands[] = {
         "",          "--json",       "gpu list",   "gpu partition b50 --list",
         "vm list",   "assign desk1", "unassign x", "vm start desk1",
-        "vm stop x", "explain x",    "rescan",
+        "vm stop x", "explain x",    "rescan",     "events",
     };
     struct standin s;
 
@@ -621,6 +654,7 @@ int main(int argc, char **argv)
     add("/cli/vm-list", test_vm_list);
     add("/cli/vm-show", test_vm_show);
     add("/cli/explain", test_explain);
+    add("/cli/events", test_events);
     add("/cli/rescan", test_rescan);
     add("/cli/refusals", test_refusals);
     add("/cli/denied", test_denied);

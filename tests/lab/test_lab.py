@@ -308,12 +308,84 @@ def power_off_vms():
     vms("desk1", "desk2")
     LAB.run("virsh", "start", "desk1")
     LAB.run("virsh", "start", "desk2")
-    fails(gpup("gpu", "partition", "software", "0"), 3, "desk1")
+    fails(gpup("gpu", "partition", "software", "2"), 3, "desk1 desk2",
+          "gpup gpu partition software 2 --power-off-vms   (powers off desk1 desk2)")
+    fails(gpup("gpu", "partition", "software", "33", "--power-off-vms"), 2, "1 to 32")
+    out = LAB.run("gpup", "gpu", "partition", "software", "2", "--power-off-vms", "--dry-run").stdout
+    for text in ("desk1: would be powered off", "desk2: would be powered off", "2 partitions of 1 GiB"):
+        contains(out, text)
+    equal(holders(), ["desk1", "desk2"])
     out = LAB.run("gpup", "gpu", "partition", "software", "2", "--power-off-vms").stdout
-    contains(out, "desk1")
+    contains(out, "desk1: powered off; it is not started again by itself")
     equal(len(partitions()), 2)
     equal(holders(), [])
+    equal(sh("virsh", "list", "--name").stdout.strip(), "")
     LAB.run("gpup", "gpu", "partition", "software", "4")
+    undefine("desk1", "desk2")
+
+
+def events(*args):
+    return LAB.json("events", *args)["events"]
+
+
+def who_did_what():
+    """A refusal reads the same in virsh, gpup and gpupd's log; what was done is known afterwards, also
+    after gpupd was killed."""
+    define("desk1")
+    LAB.run("gpup", "assign", "desk1", "--vram", "1900M")
+    vms("desk2")
+    LAB.run("virsh", "start", "desk1")
+    reason = ["no partition for desk2", "  software llvmpipe: 148 MiB left, desk2 needs 512 MiB"]
+    for result in (sh("virsh", "start", "desk2"), gpup("vm", "start", "desk2")):
+        contains(result.stderr, "\n".join(reason))
+    contains(LAB.log(), "\n".join(reason))
+    explained = gpup("explain", "desk2").stdout.splitlines()
+    equal(explained[:2], reason)
+    LAB.run("virsh", "destroy", "desk1")
+    LAB.run("pkill", "-9", "-x", "gpupd")
+    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
+    start_gpupd()
+    seen = [(e["kind"], e["user"], e["count"]) for e in events("--vm", "desk1")[-3:] + events("--vm", "desk2")[-2:]]
+    equal(seen, [("adapter", "root", 1), ("start", "libvirt", 1), ("stop", "libvirt", 1),
+                 ("adapter", "root", 1), ("refused", "libvirt", 2)])
+    equal(events("-n", "1")[0]["kind"], "gpupd")
+    equal(LAB.json("gpu", "show", "software")["gpu"]["health"]["refused_starts"] >= 2, True)
+    contains(LAB.run("gpup", "events", "--gpu", "llvmpipe").stdout, "4 partitions")
+    undefine("desk1", "desk2")
+
+
+def restart_for_it():
+    """assign --restart shuts the guest down, or says that it does not; nothing is shut down for what
+    would not start again."""
+    vms("desk1")
+    LAB.run("virsh", "start", "desk1")
+    contains(LAB.run("gpup", "assign", "desk1", "--vram", "256M").stdout, "It is running")
+    grant = LAB.json("vm", "show", "desk1")["vm"]["grant"]["vram"]["cap"]
+    equal(grant, 512 << 20)
+    out = LAB.run("gpup", "assign", "desk1", "--vram", "320M", "--restart", "--dry-run").stdout
+    contains(out, "desk1: would be shut down and started again")
+    # nothing listens in this VM
+    fails(gpup("assign", "desk1", "--vram", "320M", "--restart", "--timeout", "1"), 1,
+          "takes effect at the next start of desk1, but it was not restarted", "after 1 s")
+    contains(definition("desk1"), str(320 << 20))
+    LAB.run("gpup", "gpu", "partition", "software", "4")
+    define("desk2")
+    LAB.run("gpup", "assign", "desk2", "--vram", "1G")
+    LAB.run("virsh", "start", "desk2")
+    fails(gpup("assign", "desk1", "--vram", "1100M", "--restart"), 3, "nothing was changed",
+          "1 GiB left, desk1 needs 1.07 GiB")
+    contains(definition("desk1"), str(320 << 20))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        done = pool.submit(gpup, "assign", "desk1", "--vram", "1G", "--restart")
+        # the guest's part: it ends
+        wait_for("it is changed", lambda: str(1 << 30) in definition("desk1"))
+        LAB.run("virsh", "destroy", "desk1")
+        equal(done.result().returncode, 0, done.result().stderr)
+    contains(done.result().stdout, "desk1: shut down and started again")
+    equal(LAB.json("vm", "show", "desk1")["vm"]["grant"]["vram"]["cap"], 1 << 30)
+    contains(gpup("unassign", "desk2", "--restart", "--dry-run").stdout, "would be shut down")
+    LAB.run("virsh", "destroy", "desk2")
+    contains(gpup("unassign", "desk2", "--restart").stdout, "desk2: is not running, so it is not restarted")
     undefine("desk1", "desk2")
 
 
@@ -323,7 +395,8 @@ def who_may():
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     contains(LAB.run(*as_nobody, "gpup").stdout, "software")
     for args in (["assign", "desk1"], ["gpu", "partition", "software", "2"], ["vm", "start", "desk1"],
-                 ["rescan"]):
+                 ["rescan"], ["assign", "desk1", "--restart"],
+                 ["gpu", "partition", "software", "2", "--power-off-vms"]):
         fails(sh(*as_nobody, "gpup", *args), 1, "org.gpup1.")
     equal(len(partitions()), 4)
     refused = sh(*as_nobody, "python3", "-c",
@@ -379,7 +452,7 @@ def main():
             the_main_path, every_display, hugepages_and_others_stay, all_taken, at_the_same_moment,
             bad_input, dry_runs_change_nothing,
             shares_that_nothing_holds, windows_guests, a_copied_definition,
-            others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms, who_may,
+            others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms, who_did_what, restart_for_it, who_may,
             strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends)])
     finally:
         (BUILD / "lab-test.log").write_text(LAB.log(), encoding="utf-8")

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/error.h"
+#include "daemon/authority.h"
+#include "daemon/verbs.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Partitioning GPUs, and looking for them. */
+
+static struct gpup_gpu *gpu_of(struct gpup_call *call)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->key, call->gpu_key) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
+static guint32 count_of(struct gpup_call *call)
+{
+    guint32 count;
+
+    g_variant_get_child(call->parameters, 0, "u", &count);
+    return count;
+}
+
+static void partition(struct gpup_call *call)
+{
+    struct gpup_gpu *gpu = gpu_of(call);
+    struct gpup_error *error = NULL;
+
+    if (!gpu)
+        gpup_error_set(&error, ENOENT, "the GPU is gone");
+    else
+        gpup_host_partition(call->daemon->host, gpu, count_of(call), gpup_call_is_dry(call),
+                            call->lines, &error);
+    if (error) {
+        gpup_call_fail(call, error);
+        return;
+    }
+    if (!gpup_call_is_dry(call))
+        gpup_events_add(call->daemon->events, GPUP_EVENT_PARTITION, call->user,
+                        gpup_gpu_short_id(gpu), NULL, "%s",
+                        (const char *)call->lines->pdata[call->lines->len - 1]);
+    gpup_call_finish(call);
+}
+
+/* ---- VMs in the way ---- */
+
+/* In a worker. What was done already is said where the rest fails. */
+static int power_off_work(struct gpup_call *call, struct gpup_error **err)
+{
+    struct gpup_manager *manager = gpup_vms_manager(call->daemon->vms);
+    g_autoptr(GString) done = g_string_new(NULL);
+    GPtrArray *holders = call->data;
+
+    for (guint i = 0; i < holders->len; i++) {
+        const char *vm = holders->pdata[i];
+        GPUP_AUTO_ERROR why = NULL;
+
+        if (gpup_manager_stop(manager, vm, true, 0, &why) < 0 && why->code != EBUSY)
+            return gpup_error_set(
+                err, why->code, "%s cannot be powered off: %s%s%s; the partitions are as before",
+                vm, gpup_error_message(why), done->len ? "; powered off already:" : "", done->str);
+        g_string_append_printf(done, " %s", vm);
+    }
+    return 0;
+}
+
+static void powered_off(struct gpup_call *call)
+{
+    GPtrArray *holders = call->data;
+
+    for (guint i = 0; i < holders->len; i++) {
+        gpup_events_add(call->daemon->events, GPUP_EVENT_POWER, call->user, NULL, holders->pdata[i],
+                        "%s: powered off, for its GPU to be partitioned",
+                        (const char *)holders->pdata[i]);
+        gpup_call_line(call, "%s: powered off; it is not started again by itself",
+                       (const char *)holders->pdata[i]);
+    }
+    partition(call);
+}
+
+static void dry_power_off(struct gpup_call *call, const struct gpup_gpu *gpu)
+{
+    GPtrArray *holders = call->data;
+
+    for (guint i = 0; i < holders->len; i++)
+        gpup_call_line(call, "%s: would be powered off", (const char *)holders->pdata[i]);
+    g_ptr_array_add(call->lines, gpup_host_describe(gpu, count_of(call)));
+    gpup_call_finish(call);
+}
+
+static void power_off(struct gpup_call *call)
+{
+    gpup_call_work(call, power_off_work, powered_off);
+}
+
+/* Only where the count may be had and VMs stand in the way are they touched. */
+static bool stand_in_the_way(struct gpup_call *call, struct gpup_gpu *gpu)
+{
+    guint32 count = count_of(call);
+    GPtrArray *holders = gpup_host_holders(call->daemon->host, gpu);
+
+    call->data = holders;
+    call->data_free = (GDestroyNotify)g_ptr_array_unref;
+    return holders->len > 0 && count != gpu->n_slots &&
+           (count == 0 || gpup_gpu_count_is_valid(gpu, count));
+}
+
+void gpup_verb_set_count(struct gpup_call *call)
+{
+    struct gpup_gpu *gpu = gpu_of(call);
+
+    if (!gpu || !gpup_call_flag(call, "power-off-vms") || !stand_in_the_way(call, gpu))
+        partition(call);
+    else if (gpup_call_is_dry(call))
+        dry_power_off(call, gpu);
+    else /* who may partition may not for that reason stop VMs */
+        gpup_call_also(call, GPUP_ACTION_START, power_off);
+}
+
+void gpup_verb_rescan(struct gpup_call *call)
+{
+    struct gpup_error *error = NULL;
+
+    if (gpup_host_rescan(call->daemon->host, &error) < 0)
+        gpup_call_fail(call, error);
+    else
+        gpup_call_finish(call);
+}
