@@ -269,6 +269,11 @@ static int reset(struct render *render, const void *data)
     return 0;
 }
 
+static int ping(struct render *render, const void *data)
+{
+    return 0;
+}
+
 int execute(struct render *render, struct gpup_error **err)
 {
     static const struct {
@@ -290,6 +295,7 @@ int execute(struct render *render, struct gpup_error **err)
         [GPUP_CMD_READ_PIXELS] = {sizeof(struct gpup_cmd_read_pixels), read_pixels},
         [GPUP_CMD_MEMORY_REMOVE] = {sizeof(struct gpup_cmd_memory_remove), memory_remove},
         [GPUP_CMD_RESET] = {sizeof(struct gpup_record), reset},
+        [GPUP_CMD_PING] = {sizeof(struct gpup_record), ping},
     };
     const struct gpup_record *record = render->record;
     int r;

@@ -109,8 +109,8 @@ enum outcome attach_backing(struct vgpu_device *d, struct request *q, const void
     if (!resource)
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
     if (resource->spans || n_entries == 0 || n_entries > GPUP_MAX_BACKING ||
-        n_entries > VGPU_MAX_BACKING_PIECES - d->objects.n_pieces ||
-        !read_entries(d, q, n_entries, &list)) {
+        !read_entries(d, q, n_entries, &list) ||
+        list.n > VGPU_MAX_BACKING_PIECES - d->objects.n_pieces) {
         free(list.spans);
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     }
@@ -156,33 +156,42 @@ static const struct guest_region *find_region(const struct guest_memory *memory,
     return NULL;
 }
 
-bool copy_from_backing(const struct vgpu_device *d, const struct vgpu_resource *resource,
-                       uint64_t offset, void *data, uint64_t length)
+/* Goes on where the last copy began: what is copied lies ever further on. */
+static void seek(struct backing_reader *reader, uint64_t offset)
 {
-    const struct guest_memory *memory = vhost_user_memory(d->vhost);
+    const struct vgpu_resource *resource = reader->resource;
+
+    while (reader->span < resource->n_spans &&
+           offset - reader->start >= resource->spans[reader->span].length) {
+        reader->start += resource->spans[reader->span].length;
+        reader->span++;
+    }
+}
+
+bool copy_from_backing(struct backing_reader *reader, uint64_t offset, void *data, uint64_t length)
+{
+    const struct vgpu_resource *resource = reader->resource;
     uint64_t end;
 
-    if (__builtin_add_overflow(offset, length, &end) || end > resource->backing_size)
+    if (__builtin_add_overflow(offset, length, &end) || end > resource->backing_size ||
+        offset < reader->start)
         return false;
-    for (uint32_t i = 0; i < resource->n_spans && length > 0; i++) {
-        const struct gpup_render_span *span = &resource->spans[i];
+    while (length > 0) {
+        const struct gpup_render_span *span;
         const struct guest_region *region;
-        uint64_t part;
+        uint64_t inside, part;
 
-        if (offset >= span->length) {
-            offset -= span->length;
-            continue;
-        }
-        region = find_region(memory, span->region);
+        seek(reader, offset);
+        span = &resource->spans[reader->span];
+        region = find_region(reader->memory, span->region);
         if (!region)
             return false;
-        part = span->length - offset;
-        if (part > length)
-            part = length;
-        memcpy(data, (const char *)region->map + span->offset + offset, part);
+        inside = offset - reader->start;
+        part = span->length - inside < length ? span->length - inside : length;
+        memcpy(data, (const char *)region->map + span->offset + inside, part);
         data = (char *)data + part;
+        offset += part;
         length -= part;
-        offset = 0;
     }
-    return length == 0;
+    return true;
 }

@@ -154,6 +154,7 @@ enum outcome resource_flush(struct vgpu_device *d, struct request *q, const void
 static bool copy_rect(struct vgpu_device *d, struct vgpu_resource *resource,
                       const struct virtio_gpu_rect *rect, uint64_t offset)
 {
+    struct backing_reader reader = {.memory = vhost_user_memory(d->vhost), .resource = resource};
     uint64_t stride = (uint64_t)resource->shape.width * BYTES_PER_PIXEL;
     uint64_t line = (uint64_t)le32toh(rect->width) * BYTES_PER_PIXEL;
     unsigned char *to =
@@ -163,7 +164,7 @@ static bool copy_rect(struct vgpu_device *d, struct vgpu_resource *resource,
         uint64_t at;
 
         if (__builtin_add_overflow(offset, i * stride, &at) ||
-            !copy_from_backing(d, resource, at, to, line))
+            !copy_from_backing(&reader, at, to, line))
             return false;
     }
     return true;

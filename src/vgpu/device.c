@@ -21,6 +21,9 @@
 /* What a stop waits for the renderer, at most, before it answers with errors. */
 #define STOP_MS    5000
 #define MAX_LOGGED 20u
+/* Requests taken off a queue, and time spent on them, before what else is ready gets its turn. */
+#define MAX_ACCEPTED 1024u
+#define TURN_MS      100u
 
 static void append(struct request_list *list, struct request *q)
 {
@@ -176,6 +179,8 @@ void run_requests(struct vgpu_device *d)
 {
     struct virtqueue *queue;
 
+    uint64_t until = vgpu_loop_now_ms() + TURN_MS;
+
     if (d->running) /* called back by what a command has set off: the loop below goes on */
         return;
     d->running = true;
@@ -190,8 +195,13 @@ void run_requests(struct vgpu_device *d)
             append(&d->inflight, q);
         else
             complete(q);
+        if (d->pending.first && vgpu_loop_now_ms() >= until) {
+            vhost_user_kick_again(d->vhost, QUEUE_CONTROL);
+            break;
+        }
     }
     d->running = false;
+    renderer_watch(d->renderer);
     queue = vhost_user_queue(d->vhost, QUEUE_CONTROL);
     if (queue)
         virtqueue_notify(queue);
@@ -201,8 +211,9 @@ bool finish_request(struct vgpu_device *d, uint64_t seq, int status)
 {
     struct request **p = &d->inflight.first;
 
-    if (seq == d->sync_seq) {
+    if (d->sync_seq != 0 && seq == d->sync_seq) {
         d->sync_seq = 0;
+        d->sync_status = status;
         return true;
     }
     while (*p && (*p)->seq != seq)
@@ -217,25 +228,15 @@ bool finish_request(struct vgpu_device *d, uint64_t seq, int status)
     return false;
 }
 
-void fail_inflight(struct vgpu_device *d)
-{
-    while (d->inflight.first) {
-        struct request *q = d->inflight.first;
-
-        take(&d->inflight, &d->inflight.first);
-        q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
-        complete(q);
-    }
-}
-
 /* ---- what vhost-user asks of a device ---- */
 
 static void accept_requests(struct vgpu_device *d, struct virtqueue *queue)
 {
     struct virtqueue_element *element;
-    int ret;
+    unsigned left = MAX_ACCEPTED;
+    int ret = 1;
 
-    while ((ret = virtqueue_pop(queue, &element, NULL)) != 0) {
+    while (left-- > 0 && (ret = virtqueue_pop(queue, &element, NULL)) != 0) {
         struct request *q = ret == 1 ? calloc(1, sizeof(*q)) : NULL;
 
         if (ret == 1 && !q)
@@ -249,19 +250,24 @@ static void accept_requests(struct vgpu_device *d, struct virtqueue *queue)
         q->fenced = le32toh(q->header.flags) & VIRTIO_GPU_FLAG_FENCE;
         append(&d->pending, q);
     }
+    if (ret != 0)
+        vhost_user_kick_again(d->vhost, QUEUE_CONTROL);
 }
 
 /* The cursor is shown by nobody while the head is disconnected; its commands have no answer. */
-static void drain_cursor(struct virtqueue *queue)
+static void drain_cursor(struct vgpu_device *d, unsigned index, struct virtqueue *queue)
 {
     struct virtqueue_element *element;
-    int ret;
+    unsigned left = MAX_ACCEPTED;
+    int ret = 1;
 
-    while ((ret = virtqueue_pop(queue, &element, NULL)) != 0) {
+    while (left-- > 0 && (ret = virtqueue_pop(queue, &element, NULL)) != 0) {
         if (ret == 1)
             virtqueue_push(element, 0);
     }
     virtqueue_notify(queue);
+    if (ret != 0)
+        vhost_user_kick_again(d->vhost, index);
 }
 
 static void device_kick(void *device, unsigned index, struct virtqueue *queue)
@@ -269,7 +275,7 @@ static void device_kick(void *device, unsigned index, struct virtqueue *queue)
     struct vgpu_device *d = device;
 
     if (index != QUEUE_CONTROL) {
-        drain_cursor(queue);
+        drain_cursor(d, index, queue);
         return;
     }
     accept_requests(d, queue);
@@ -282,39 +288,61 @@ static int patience_ms(const struct vgpu_device *d)
     return d->grant.hang_ms > 0 && d->grant.hang_ms < STOP_MS ? (int)d->grant.hang_ms : STOP_MS;
 }
 
+void fail_requests(struct request_list *list)
+{
+    while (list->first) {
+        struct request *q = list->first;
+
+        take(list, &list->first);
+        q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
+        complete(q);
+    }
+}
+
+/* A renderer that does not do what must be done at once. */
+static void end_renderer(struct vgpu_device *d, const char *reason)
+{
+    renderer_free(d->renderer);
+    d->renderer = NULL;
+    snprintf(d->death_reason, sizeof(d->death_reason), "%s", reason);
+    d->renderer_died = true;
+    bury_renderer(d);
+}
+
+/* Works on what was accepted until all is answered, nothing can go on, or time is up. */
+static void finish_all(struct vgpu_device *d)
+{
+    uint64_t until = vgpu_loop_now_ms() + (uint64_t)patience_ms(d);
+
+    while (d->pending.first || d->inflight.first) {
+        struct request *first = d->pending.first;
+        uint64_t now;
+
+        run_requests(d);
+        now = vgpu_loop_now_ms();
+        if (now >= until)
+            return;
+        if (d->renderer_died)
+            bury_renderer(d);
+        else if (renderer_is_busy(d->renderer))
+            renderer_wait(d->renderer, (int)(until - now));
+        else if (d->pending.first == first)
+            return;
+    }
+}
+
 /* The front-end takes what is used as where to go on: everything is answered before we stop. */
 static void device_stop(void *device, unsigned index, struct virtqueue *queue)
 {
     struct vgpu_device *d = device;
-    uint64_t until = vgpu_loop_now_ms() + (uint64_t)patience_ms(d);
 
     if (index != QUEUE_CONTROL)
         return;
-    while (d->pending.first || d->inflight.first) {
-        uint64_t now = vgpu_loop_now_ms();
-
-        run_requests(d);
-        if (d->renderer_died)
-            bury_renderer(d);
-        else if (!renderer_is_busy(d->renderer) || now >= until ||
-                 renderer_drain(d->renderer, (int)(until - now)) == -ETIMEDOUT)
-            break;
-    }
+    finish_all(d);
     /* what the renderer still owes comes to nobody: it would answer what was not asked */
-    if (d->inflight.first) {
-        renderer_free(d->renderer);
-        d->renderer = NULL;
-        snprintf(d->death_reason, sizeof(d->death_reason), "it did not finish in time for a stop");
-        d->renderer_died = true;
-        bury_renderer(d);
-    }
-    while (d->pending.first) {
-        struct request *q = d->pending.first;
-
-        take(&d->pending, &d->pending.first);
-        q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
-        complete(q);
-    }
+    if (d->inflight.first)
+        end_renderer(d, "it did not finish in time for a stop");
+    fail_requests(&d->pending);
     virtqueue_notify(queue);
 }
 
@@ -379,9 +407,28 @@ static void device_memory_added(void *device, const struct guest_region *region)
         vgpu_log(LOG_ERR, "%s: %s", d->grant.vm, gpup_error_message(err));
 }
 
+/* Room for a command of our own; waits for it. NULL: the renderer has ended, or time is up. */
+static void *reserve_waiting(struct vgpu_device *d, uint32_t type, size_t size, bool answer,
+                             uint64_t until)
+{
+    while (renderer_is_ready(d->renderer)) {
+        void *record = renderer_reserve(d->renderer, type, size, answer);
+        uint64_t now = vgpu_loop_now_ms();
+
+        if (record)
+            return record;
+        if (now >= until)
+            return NULL;
+        renderer_wait(d->renderer, (int)(until - now));
+    }
+    return NULL;
+}
+
 struct removal {
     struct vgpu_device *device;
     uint32_t region;
+    uint64_t until;
+    bool failed;
 };
 
 static bool lies_in(const struct vgpu_resource *resource, uint32_t region)
@@ -402,38 +449,82 @@ static void forget_backing(struct vgpu_resource *resource, void *data)
     if (!lies_in(resource, removal->region))
         return;
     vgpu_resource_drop_backing(&d->objects, resource);
-    if (!resource->in_renderer || !renderer_is_ready(d->renderer))
+    if (!resource->in_renderer || !renderer_is_ready(d->renderer) || removal->failed)
         return;
-    cmd = renderer_reserve(d->renderer, GPUP_CMD_BACKING_DETACH, sizeof(*cmd), false);
+    cmd = reserve_waiting(d, GPUP_CMD_BACKING_DETACH, sizeof(*cmd), false, removal->until);
+    removal->failed = !cmd;
     if (!cmd)
         return;
     cmd->resource = resource->id;
     renderer_commit(d->renderer);
 }
 
+/* What lies in flight finishes before the renderer comes to this. False: it does not let go. */
+static bool remove_from_renderer(struct vgpu_device *d, struct removal *removal)
+{
+    struct gpup_cmd_memory_remove *cmd;
+    uint64_t now;
+
+    cmd = removal->failed
+              ? NULL
+              : reserve_waiting(d, GPUP_CMD_MEMORY_REMOVE, sizeof(*cmd), true, removal->until);
+    if (!cmd)
+        return false;
+    cmd->region = removal->region;
+    d->sync_seq = renderer_seq(d->renderer);
+    renderer_commit(d->renderer);
+    while (d->sync_seq != 0 && !d->renderer_died && (now = vgpu_loop_now_ms()) < removal->until)
+        renderer_wait(d->renderer, (int)(removal->until - now));
+    return d->sync_seq == 0 && !d->renderer_died && d->sync_status == 0;
+}
+
+static bool any_inside(const struct request_list *list, const struct guest_region *region)
+{
+    for (const struct request *q = list->first; q; q = q->next) {
+        if (virtqueue_element_touches(q->element, region->map, region->size))
+            return true;
+    }
+    return false;
+}
+
+/* A request in memory that is taken away cannot be answered later: those that were not begun are
+ * answered now, those in flight have until the removal's time is up. */
+static void finish_inside(struct vgpu_device *d, const struct guest_region *region, uint64_t until)
+{
+    struct request **p = &d->pending.first;
+    uint64_t now;
+
+    while (any_inside(&d->inflight, region) && !d->renderer_died &&
+           (now = vgpu_loop_now_ms()) < until)
+        renderer_wait(d->renderer, (int)(until - now));
+    while (*p) {
+        struct request *q = *p;
+
+        if (!virtqueue_element_touches(q->element, region->map, region->size)) {
+            p = &q->next;
+            continue;
+        }
+        take(&d->pending, p);
+        q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
+        complete(q);
+    }
+}
+
 /* The memory will be gone when this returns: a renderer that does not let go of it ends. */
-static void device_memory_removed(void *device, uint32_t region)
+static void device_memory_removed(void *device, const struct guest_region *region)
 {
     struct vgpu_device *d = device;
-    struct removal removal = {d, region};
-    struct gpup_cmd_memory_remove *cmd;
+    struct removal removal = {d, region->id, vgpu_loop_now_ms() + (uint64_t)patience_ms(d), false};
 
+    d->running = true; /* nothing new begins meanwhile */
     vgpu_objects_each(&d->objects, forget_backing, &removal);
-    if (!renderer_is_ready(d->renderer))
-        return;
-    cmd = renderer_reserve(d->renderer, GPUP_CMD_MEMORY_REMOVE, sizeof(*cmd), true);
-    if (cmd) {
-        cmd->region = region;
-        d->sync_seq = renderer_seq(d->renderer);
-        renderer_commit(d->renderer);
-        if (renderer_drain(d->renderer, patience_ms(d)) == 0)
-            return;
-    }
-    renderer_free(d->renderer);
-    d->renderer = NULL;
-    snprintf(d->death_reason, sizeof(d->death_reason), "it did not let go of the guest's memory");
-    d->renderer_died = true;
-    bury_renderer(d);
+    if (d->renderer_died)
+        bury_renderer(d);
+    else if (renderer_is_ready(d->renderer) && !remove_from_renderer(d, &removal))
+        end_renderer(d, "it did not let go of the guest's memory");
+    finish_inside(d, region, removal.until);
+    d->running = false;
+    vhost_user_kick_again(d->vhost, QUEUE_CONTROL);
 }
 
 static void device_closed(void *device)

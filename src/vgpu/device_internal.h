@@ -57,6 +57,7 @@ struct vgpu_device {
     uint64_t started_ms;   /* when the present one was ready */
     unsigned quick_deaths; /* in a row */
     uint64_t sync_seq;     /* a command of our own that is waited for */
+    int sync_status;       /* what it was answered with */
     unsigned logged_refusals;
 
     /* the capability sets, as first told; they outlive renderers */
@@ -89,7 +90,8 @@ extern const struct renderer_events device_renderer_events;
 
 /* device.c again: called by renderer_life.c */
 bool finish_request(struct vgpu_device *device, uint64_t seq, int status);
-void fail_inflight(struct vgpu_device *device);
+/* Answers them with an error. */
+void fail_requests(struct request_list *list);
 void run_requests(struct vgpu_device *device);
 
 /* ---- commands_2d.c, commands_3d.c: `command` is a copy of the whole structure ---- */
@@ -117,9 +119,15 @@ enum outcome submit_3d(struct vgpu_device *d, struct request *q, const void *com
 
 /* backing.c: tells the renderer of a backing; false: BLOCKED. */
 bool send_backing(struct vgpu_device *d, struct request *q, struct vgpu_resource *resource);
-/* Copies `length` bytes at `offset` of a backing out of the guest's memory; false: outside of it.
- */
-bool copy_from_backing(const struct vgpu_device *d, const struct vgpu_resource *resource,
-                       uint64_t offset, void *data, uint64_t length);
+/* Copies out of a backing, from its beginning to its end: a guest's backing may have many pieces,
+ * which are walked through once. Starts with `span` and `start` 0. */
+struct backing_reader {
+    const struct guest_memory *memory;
+    const struct vgpu_resource *resource;
+    uint32_t span;  /* reached so far */
+    uint64_t start; /* where it begins in the backing */
+};
+/* `length` bytes at `offset`, which is not before that of the last call. False: outside of it. */
+bool copy_from_backing(struct backing_reader *reader, uint64_t offset, void *data, uint64_t length);
 
 #endif

@@ -38,6 +38,10 @@ struct renderer {
     struct gpup_ring_end commands, answers;
     uint64_t seq;         /* the last number given */
     uint64_t outstanding; /* answers that are due */
+    uint64_t ping;        /* the number of our own last question, or 0 */
+    bool answered;        /* the command reserved last is to be answered */
+    bool unwatched;       /* commands were sent after the last that is to be answered */
+    bool full;            /* there was no room for a question */
     uint32_t hang_ms;
     uint64_t progress_ms; /* when something came back last, or the first answer became due */
     bool ready, ended, hung;
@@ -207,7 +211,9 @@ static void on_answer(struct renderer *r, const struct gpup_event *event)
     }
     r->progress_ms = vgpu_loop_now_ms();
     r->outstanding--;
-    if (!r->events->finished(r->device, event->record.seq, fence ? 0 : event->status))
+    if (event->record.seq == r->ping && r->ping != 0)
+        r->ping = 0;
+    else if (!r->events->finished(r->device, event->record.seq, fence ? 0 : event->status))
         end(r, "it answered what was not asked");
 }
 
@@ -225,8 +231,11 @@ static void read_answers(struct renderer *r)
         else if (gpup_ring_may_sleep(&r->answers))
             break;
     }
+    r->full = false;
     if (!r->ended)
         r->events->idle(r->device);
+    if (!r->ended)
+        renderer_watch(r);
 }
 
 static void on_event(uint32_t events, void *data)
@@ -245,7 +254,7 @@ static void on_hang_timer(void *data)
     uint64_t quiet = vgpu_loop_now_ms() - r->progress_ms;
     char reason[96];
 
-    if (!renderer_is_busy(r))
+    if (r->ended || (r->outstanding == 0 && !r->full))
         return;
     if (quiet < r->hang_ms) {
         vgpu_timer_arm(r->hang_timer, r->hang_ms - quiet);
@@ -256,33 +265,44 @@ static void on_hang_timer(void *data)
     end(r, reason);
 }
 
-static void expect_answer(struct renderer *r)
+static void start_watch(struct renderer *r)
 {
-    if (r->outstanding++ > 0)
-        return;
     r->progress_ms = vgpu_loop_now_ms();
     if (r->hang_ms > 0)
         vgpu_timer_arm(r->hang_timer, r->hang_ms);
 }
 
-int renderer_drain(struct renderer *r, int timeout_ms)
+static void expect_answer(struct renderer *r)
 {
-    const uint64_t until = vgpu_loop_now_ms() + (uint64_t)timeout_ms;
+    if (r->outstanding++ == 0)
+        start_watch(r);
+}
 
-    while (renderer_is_busy(r)) {
-        struct pollfd fds[] = {{.fd = r->event_fd, .events = POLLIN},
-                               {.fd = r->sock, .events = POLLIN}};
-        uint64_t now = vgpu_loop_now_ms();
-
-        if (now >= until)
-            return -ETIMEDOUT;
-        poll(fds, 2, (int)(until - now));
-        if (fds[0].revents)
-            on_event(EPOLLIN, r);
-        if (fds[1].revents && !r->ended)
-            on_socket(EPOLLIN, r);
+void renderer_watch(struct renderer *r)
+{
+    if (!renderer_is_ready(r) || !r->unwatched || r->outstanding > 0 || r->full)
+        return;
+    if (renderer_reserve(r, GPUP_CMD_PING, sizeof(struct gpup_record), true)) {
+        r->ping = r->seq;
+        renderer_commit(r);
+    } else if (!r->ended) {
+        r->full = true; /* asked again when it has made room, which it must */
+        start_watch(r);
     }
-    return r->ended ? -EPIPE : 0;
+}
+
+void renderer_wait(struct renderer *r, int timeout_ms)
+{
+    struct pollfd fds[] = {{.fd = r->event_fd, .events = POLLIN},
+                           {.fd = r->sock, .events = POLLIN}};
+
+    if (r->ended)
+        return;
+    poll(fds, 2, timeout_ms);
+    if (fds[0].revents)
+        on_event(EPOLLIN, r);
+    if (fds[1].revents && !r->ended)
+        on_socket(EPOLLIN, r);
 }
 
 /* ---- commands ---- */
@@ -299,15 +319,17 @@ void *renderer_reserve(struct renderer *r, uint32_t type, size_t size, bool answ
             end(r, "it broke the protocol");
         return NULL;
     }
-    if (answer) {
+    r->answered = answer;
+    if (answer)
         r->seq++;
-        expect_answer(r);
-    }
     return record;
 }
 
 void renderer_commit(struct renderer *r)
 {
+    if (r->answered)
+        expect_answer(r);
+    r->unwatched = !r->answered;
     gpup_ring_commit(&r->commands);
 }
 

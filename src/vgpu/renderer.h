@@ -49,19 +49,21 @@ int renderer_add_memory(struct renderer *renderer, const struct guest_region *re
 /*
  * Room for a command of `size` bytes with its header. answer: it is to be answered (as DONE, or
  * FENCE for a fence); renderer_seq() then tells its number. NULL: no room now; `idle` will be
- * called (or `ended`). The caller fills in what follows the record and commits at once.
+ * called (or `ended`). The caller fills in what follows the record and commits at once, or forgets
+ * it: then it was never sent.
  */
 void *renderer_reserve(struct renderer *renderer, uint32_t type, size_t size, bool answer);
 uint64_t renderer_seq(const struct renderer *renderer);
 void renderer_commit(struct renderer *renderer);
 
+/* After a batch of commands: sees to it that the last of them will be heard of, so that one that
+ * hangs is noticed even where the guest asked for no answer. */
+void renderer_watch(struct renderer *renderer);
+
 /* True while an answer is due. */
 bool renderer_is_busy(const struct renderer *renderer);
 
-/*
- * Handles answers, without the loop, until none is due or timeout_ms have passed; 0 or -ETIMEDOUT,
- * -EPIPE when it has ended.
- */
-int renderer_drain(struct renderer *renderer, int timeout_ms);
+/* Handles what comes from the renderer, without the loop: waits timeout_ms for it at most. */
+void renderer_wait(struct renderer *renderer, int timeout_ms);
 
 #endif

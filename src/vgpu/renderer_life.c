@@ -202,7 +202,7 @@ void bury_renderer(struct vgpu_device *d)
     for (struct vgpu_context *c = d->objects.contexts; c; c = c->next)
         c->lost = true;
     vgpu_objects_each(&d->objects, lose_resource, d);
-    fail_inflight(d);
+    fail_requests(&d->inflight);
     schedule_restart(d, was_ready);
     d->started_ms = 0;
 }

@@ -60,7 +60,7 @@ static void on_kick(uint32_t events, void *data)
 
     if (read(q->kick, &count, sizeof(count)) < 0 && errno != EAGAIN)
         vgpu_log(LOG_WARNING, "queue %u: reading its kick: %s", q->index, strerror(errno));
-    if (virtqueue_is_running(q->virtqueue))
+    if (virtqueue_is_started(q->virtqueue))
         q->vhost->ops->kick(q->vhost->device, q->index, q->virtqueue);
 }
 
@@ -75,7 +75,7 @@ static uint16_t stop_queue(struct queue *q)
 {
     uint16_t base = q->setup.base;
 
-    if (virtqueue_is_running(q->virtqueue)) {
+    if (virtqueue_is_started(q->virtqueue)) {
         q->vhost->ops->stop(q->vhost->device, q->index, q->virtqueue);
         base = virtqueue_stop(q->virtqueue);
         q->setup.base = base;
@@ -97,7 +97,7 @@ static int start_if_ready(struct queue *q, struct gpup_error **err)
 {
     int ret;
 
-    if (!may_run(q) || virtqueue_is_running(q->virtqueue))
+    if (!may_run(q) || virtqueue_is_started(q->virtqueue))
         return 0;
     q->setup.event_idx = q->vhost->features & BIT(VIRTIO_RING_F_EVENT_IDX);
     q->setup.indirect = q->vhost->features & BIT(VIRTIO_RING_F_INDIRECT_DESC);
@@ -105,6 +105,7 @@ static int start_if_ready(struct queue *q, struct gpup_error **err)
     ret = virtqueue_start(q->virtqueue, &q->setup, err);
     if (ret < 0)
         return gpup_error_wrap(err, "queue %u", q->index);
+    vgpu_source_remove(q->kick_source); /* of a queue that lost its rings */
     q->kick_source = vgpu_loop_add(q->vhost->loop, q->kick, EPOLLIN, on_kick, q, err);
     if (!q->kick_source) {
         virtqueue_stop(q->virtqueue);
@@ -193,21 +194,25 @@ static int add_region(struct vhost_user *v, const struct vhost_user_region *r, i
 static void remap_queues(struct vhost_user *v)
 {
     for (unsigned i = 0; i < v->ops->n_queues; i++) {
+        struct queue *q = &v->queues[i];
         GPUP_AUTO_ERROR err = NULL;
 
-        if (virtqueue_is_running(v->queues[i].virtqueue) &&
-            virtqueue_remap(v->queues[i].virtqueue, &err) < 0)
+        if (!virtqueue_is_started(q->virtqueue))
+            continue;
+        if (virtqueue_remap(q->virtqueue, &err) < 0)
             vgpu_log(LOG_WARNING, "queue %u: %s", i, gpup_error_message(err));
+        else
+            vhost_user_kick_again(v, i); /* one may have come while the rings were away */
     }
 }
 
-static void remove_region(struct vhost_user *v, struct guest_region region)
+/* After the device was told. */
+static void unmap_region(struct vhost_user *v, struct guest_region region)
 {
     uint32_t id;
 
-    v->ops->memory_removed(v->device, region.id);
     for (unsigned i = 0; i < v->ops->n_queues; i++)
-        virtqueue_forget_elements(v->queues[i].virtqueue);
+        virtqueue_forget_memory(v->queues[i].virtqueue, region.map, region.size);
     guest_memory_remove(&v->memory, region.guest, region.user, region.size, &id, NULL);
 }
 
@@ -231,7 +236,8 @@ static int rem_mem_reg(struct vhost_user *v, struct vhost_user_message *m, struc
         const struct guest_region *have = &v->memory.regions[i];
 
         if (have->guest == r->guest && have->user == r->user && have->size == r->size) {
-            remove_region(v, *have);
+            v->ops->memory_removed(v->device, have);
+            unmap_region(v, *have);
             remap_queues(v);
             return 0;
         }
@@ -249,8 +255,11 @@ static int set_mem_table(struct vhost_user *v, struct vhost_user_message *m,
         m->header.size < 8 + t->n * sizeof(t->regions[0]))
         return gpup_error_set(err, EPROTO, "a table of %u memory regions with %u descriptors", t->n,
                               m->n_fds);
+    /* first all of the answers, which need the rings, then the memory */
+    for (size_t i = 0; i < v->memory.n_regions; i++)
+        v->ops->memory_removed(v->device, &v->memory.regions[i]);
     while (v->memory.n_regions > 0)
-        remove_region(v, v->memory.regions[0]);
+        unmap_region(v, v->memory.regions[0]);
     for (uint32_t i = 0; i < t->n && ret == 0; i++) {
         int fd = m->fds[i];
 
@@ -322,7 +331,7 @@ static int set_vring_enable(struct vhost_user *v, struct vhost_user_message *m,
     q->enabled = m->payload.state.num != 0;
     if (q->enabled)
         return start_if_ready(q, err);
-    if (virtqueue_is_running(q->virtqueue)) {
+    if (virtqueue_is_started(q->virtqueue)) {
         v->ops->stop(v->device, q->index, q->virtqueue);
         q->setup.base = virtqueue_stop(q->virtqueue);
         vgpu_source_remove(q->kick_source);
@@ -353,7 +362,7 @@ static int set_vring_kick(struct vhost_user *v, struct vhost_user_message *m,
 
     if (!q)
         return -EPROTO;
-    if (virtqueue_is_running(q->virtqueue))
+    if (virtqueue_is_started(q->virtqueue))
         stop_queue(q);
     drop_kick(q);
     q->kick = fd;
@@ -611,6 +620,16 @@ void vhost_user_free(struct vhost_user *vhost)
 const struct guest_memory *vhost_user_memory(const struct vhost_user *vhost)
 {
     return &vhost->memory;
+}
+
+void vhost_user_kick_again(struct vhost_user *vhost, unsigned index)
+{
+    const uint64_t one = 1;
+
+    /* a full counter means that a kick is pending already */
+    if (index < vhost->ops->n_queues && vhost->queues[index].kick >= 0 &&
+        write(vhost->queues[index].kick, &one, sizeof(one)) < 0)
+        return;
 }
 
 struct virtqueue *vhost_user_queue(struct vhost_user *vhost, unsigned index)

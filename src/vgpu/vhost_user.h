@@ -30,7 +30,8 @@ struct vhost_user_device {
     void (*set_config)(void *device, uint32_t offset, const void *data, uint32_t length);
     /* GPU_SET_SOCKET: the display socket, now the device's; -1 when it was taken away. */
     void (*set_display)(void *device, int fd);
-    /* The guest kicked this queue, or it was just enabled: pop until it is empty. */
+    /* The guest kicked this queue, or it was just enabled: pop until it is empty, or for a while
+     * and ask for another call (vhost_user_kick_again): a guest can offer without end. */
     void (*kick)(void *device, unsigned index, struct virtqueue *queue);
     /* The queue stops (GET_VRING_BASE): whatever was popped is answered or put back before this
      * returns (the front-end expects the base to be what is not yet used). The device's state
@@ -41,7 +42,7 @@ struct vhost_user_device {
     void (*reset)(void *device);
     void (*memory_added)(void *device, const struct guest_region *region);
     /* Before the region is unmapped: nothing may use it when this returns. */
-    void (*memory_removed)(void *device, uint32_t region);
+    void (*memory_removed)(void *device, const struct guest_region *region);
     /* The front-end has gone (QEMU ended). */
     void (*closed)(void *device);
 };
@@ -54,6 +55,8 @@ void vhost_user_free(struct vhost_user *vhost);
 
 const struct guest_memory *vhost_user_memory(const struct vhost_user *vhost);
 struct virtqueue *vhost_user_queue(struct vhost_user *vhost, unsigned index); /* NULL if stopped */
+/* Calls `kick` again for this queue, after what else is ready was served. */
+void vhost_user_kick_again(struct vhost_user *vhost, unsigned index);
 /* Tells the driver that the configuration changed (BACKEND_CONFIG_CHANGE_MSG), if it can. */
 void vhost_user_config_changed(struct vhost_user *vhost);
 

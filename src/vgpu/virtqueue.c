@@ -18,7 +18,8 @@
 struct virtqueue {
     const struct guest_memory *memory;
     struct virtqueue_setup setup;
-    uint32_t generation; /* changes when elements become stale */
+    struct virtqueue_element *elements; /* popped, not pushed back */
+    unsigned n_elements;
     bool running, broken;
     uint16_t next_avail, next_used;
     uint16_t signalled_used; /* where we were at the last interrupt decision */
@@ -47,8 +48,27 @@ struct virtqueue *virtqueue_new(const struct guest_memory *memory)
     return queue;
 }
 
+/* From now on it can only be freed. */
+static void make_stale(struct virtqueue_element *element)
+{
+    *element->link = element->next;
+    if (element->next)
+        element->next->link = element->link;
+    element->queue->n_elements--;
+    element->queue = NULL;
+}
+
+static void make_all_stale(struct virtqueue *queue)
+{
+    while (queue->elements)
+        make_stale(queue->elements);
+}
+
 void virtqueue_free(struct virtqueue *queue)
 {
+    if (!queue)
+        return;
+    make_all_stale(queue);
     free(queue);
 }
 
@@ -74,7 +94,7 @@ int virtqueue_remap(struct virtqueue *queue, struct gpup_error **err)
     if (queue->desc && queue->avail && queue->used)
         return 0;
     queue->running = false;
-    queue->generation++;
+    make_all_stale(queue);
     return gpup_error_set(err, EINVAL, "virtqueue: its rings are not in the guest's memory");
 }
 
@@ -87,7 +107,7 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_setup *setup
         (setup->size & (setup->size - 1)) != 0)
         return gpup_error_set(err, EINVAL, "virtqueue: %u is not a valid size", setup->size);
     queue->setup = *setup;
-    queue->generation++;
+    make_all_stale(queue);
     ret = virtqueue_remap(queue, err);
     if (ret < 0)
         return ret;
@@ -103,14 +123,47 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_setup *setup
 uint16_t virtqueue_stop(struct virtqueue *queue)
 {
     queue->running = false;
-    queue->generation++;
+    make_all_stale(queue);
     /* what was taken but not answered is offered again after a restart */
     return queue->next_used;
 }
 
-void virtqueue_forget_elements(struct virtqueue *queue)
+static bool lies_in(const void *pointer, const void *base, uint64_t size)
 {
-    queue->generation++;
+    return (uintptr_t)pointer >= (uintptr_t)base && (uintptr_t)pointer - (uintptr_t)base < size;
+}
+
+static bool any_inside(const struct iovec *iov, size_t n, const void *base, uint64_t size)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (lies_in(iov[i].iov_base, base, size))
+            return true;
+    }
+    return false;
+}
+
+bool virtqueue_element_touches(const struct virtqueue_element *element, const void *base,
+                               uint64_t size)
+{
+    return any_inside(element->out, element->n_out, base, size) ||
+           any_inside(element->in, element->n_in, base, size);
+}
+
+void virtqueue_forget_memory(struct virtqueue *queue, const void *base, uint64_t size)
+{
+    struct virtqueue_element *next;
+
+    for (struct virtqueue_element *e = queue->elements; e; e = next) {
+        next = e->next;
+        if (virtqueue_element_touches(e, base, size))
+            make_stale(e);
+    }
+    if (!lies_in(queue->desc, base, size) && !lies_in(queue->avail, base, size) &&
+        !lies_in(queue->used, base, size))
+        return;
+    queue->desc = NULL;
+    queue->avail = NULL;
+    queue->used = NULL;
 }
 
 void virtqueue_set_call(struct virtqueue *queue, int call)
@@ -118,9 +171,14 @@ void virtqueue_set_call(struct virtqueue *queue, int call)
     queue->setup.call = call;
 }
 
+bool virtqueue_is_started(const struct virtqueue *queue)
+{
+    return queue->running;
+}
+
 bool virtqueue_is_running(const struct virtqueue *queue)
 {
-    return queue->running && !queue->broken;
+    return queue->running && !queue->broken && queue->used;
 }
 
 /* A chain being read. The descriptors are copied one by one. */
@@ -236,6 +294,8 @@ static void put_used(struct virtqueue *queue, uint16_t head, uint32_t written)
 {
     struct vring_used_elem elem = {.id = htole32(head), .len = htole32(written)};
 
+    if (!queue->used) /* its memory was taken away */
+        return;
     memcpy(&queue->used->ring[queue->next_used % queue->setup.size], &elem, sizeof(elem));
     atomic_thread_fence(memory_order_release);
     queue->next_used++;
@@ -259,12 +319,13 @@ static int next_head(struct virtqueue *queue, uint16_t *head, struct gpup_error 
         return 0;
     atomic_thread_fence(memory_order_acquire);
     *head = load16(&queue->avail->ring[queue->next_avail % size]);
-    if (pending > size || *head >= size) {
+    /* each request has a descriptor at least: more of them than descriptors cannot be */
+    if (pending > size || *head >= size || queue->n_elements >= size) {
         queue->broken = true;
         return gpup_error_set(err, EINVAL,
                               "virtqueue: the driver's ring is broken (%u entries offered, head "
-                              "%u, size %u)",
-                              pending, *head, size);
+                              "%u, %u unanswered, size %u)",
+                              pending, *head, queue->n_elements, size);
     }
     queue->next_avail++;
     return 1;
@@ -291,7 +352,8 @@ int virtqueue_pop(struct virtqueue *queue, struct virtqueue_element **element,
         return gpup_error_set(err, EINVAL, "virtqueue: the driver's request %u is malformed", head);
     }
     *e = (struct virtqueue_element){.queue = queue,
-                                    .generation = queue->generation,
+                                    .next = queue->elements,
+                                    .link = &queue->elements,
                                     .head = head,
                                     .n_out = chain.n_out,
                                     .n_in = chain.n_in,
@@ -299,6 +361,10 @@ int virtqueue_pop(struct virtqueue *queue, struct virtqueue_element **element,
                                     .in = chain.in,
                                     .out_size = chain.out_size,
                                     .in_size = chain.in_size};
+    if (e->next)
+        e->next->link = &e->next;
+    queue->elements = e;
+    queue->n_elements++;
     *element = e;
     return 1;
 }
@@ -349,13 +415,15 @@ size_t virtqueue_write(struct virtqueue_element *element, size_t offset, const v
 
 bool virtqueue_element_is_stale(const struct virtqueue_element *element)
 {
-    return element->generation != element->queue->generation;
+    return !element->queue;
 }
 
 void virtqueue_element_free(struct virtqueue_element *element)
 {
     if (!element)
         return;
+    if (element->queue)
+        make_stale(element);
     free(element->out);
     free(element->in);
     free(element);

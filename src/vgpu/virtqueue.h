@@ -20,11 +20,11 @@ struct virtqueue;
 #define VIRTQUEUE_MAX_CHAIN 1024u /* descriptors of one chain, indirect ones included */
 
 /* One request of the driver. Kept by the device until it is pushed back, in any order. The guest's
- * buffers are only borrowed: after memory was removed or the queue was reset an element must not
- * be touched again except to free it (virtqueue_element_is_stale). */
+ * buffers are only borrowed: once the memory under one was removed or the queue was stopped the
+ * element is stale: nothing can be read or written through it, pushing it only frees it. */
 struct virtqueue_element {
-    struct virtqueue *queue;
-    uint32_t generation;
+    struct virtqueue *queue;                /* NULL: stale */
+    struct virtqueue_element *next, **link; /* the queue's own list */
     uint16_t head;
     size_t n_out, n_in;
     struct iovec *out;        /* the driver's data, readable */
@@ -53,6 +53,10 @@ size_t virtqueue_write(struct virtqueue_element *element, size_t offset, const v
 void virtqueue_push(struct virtqueue_element *element, size_t written);
 void virtqueue_element_free(struct virtqueue_element *element);
 bool virtqueue_element_is_stale(const struct virtqueue_element *element);
+/* Whether any of its buffers begins in [base, base + size) of our address space: that is, lies in
+ * a region of guest memory mapped there. */
+bool virtqueue_element_touches(const struct virtqueue_element *element, const void *base,
+                               uint64_t size);
 
 /* Interrupts the driver if it wants to be. Once per batch. */
 void virtqueue_notify(struct virtqueue *queue);

@@ -27,9 +27,13 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_setup *setup
 uint16_t virtqueue_stop(struct virtqueue *queue);
 /* Guest memory moved: looks the rings up again; a ring that is no longer there stops the queue. */
 int virtqueue_remap(struct virtqueue *queue, struct gpup_error **err);
-/* Guest memory is about to be taken away: elements still out become stale, their heads are lost. */
-void virtqueue_forget_elements(struct virtqueue *queue);
+/* The guest memory mapped at `base` is about to be taken away: elements that lie in it become
+ * stale; a queue whose rings lie in it pauses until virtqueue_remap(). */
+void virtqueue_forget_memory(struct virtqueue *queue, const void *base, uint64_t size);
 void virtqueue_set_call(struct virtqueue *queue, int call);
+/* Between start and stop. */
+bool virtqueue_is_started(const struct virtqueue *queue);
+/* The same, and nothing keeps it from working. */
 bool virtqueue_is_running(const struct virtqueue *queue);
 
 #endif

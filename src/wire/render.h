@@ -137,6 +137,7 @@ enum gpup_cmd_type {
     GPUP_CMD_READ_PIXELS,   /* a box of a resource into the pixel area, for the display */
     GPUP_CMD_MEMORY_REMOVE, /* unmap a region; backing lists that name it were detached before */
     GPUP_CMD_RESET,         /* the device was reset: drop every context and resource */
+    GPUP_CMD_PING,          /* does nothing; its answer tells that all before it was executed */
 };
 
 struct gpup_cmd_context {

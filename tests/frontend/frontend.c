@@ -3,6 +3,7 @@
 
 #include "vgpu/vhost_user_message.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
 #include <poll.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -129,6 +131,7 @@ void frontend_start(struct frontend *f, const char *const *options)
     f->used = (void *)(f->memory + USED);
     f->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     f->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     f->pid = fork();
     g_assert_cmpint(f->pid, >=, 0);
     if (f->pid == 0)
@@ -137,7 +140,7 @@ void frontend_start(struct frontend *f, const char *const *options)
     greet(f);
 }
 
-/* Hanging up ends gpup-vgpu, and that its renderer. */
+/* Hanging up ends gpup-vgpu, and that its renderer, which then is our child. */
 void frontend_stop(struct frontend *f)
 {
     pid_t renderer = frontend_renderer(f);
@@ -147,10 +150,8 @@ void frontend_stop(struct frontend *f)
     g_assert_cmpint(waitpid(f->pid, &status, 0), ==, f->pid);
     g_assert_true(WIFEXITED(status));
     g_assert_cmpint(WEXITSTATUS(status), ==, 0);
-    for (int i = 0; renderer > 0 && kill(renderer, 0) == 0; i++) {
-        g_assert_cmpint(i, <, 1000);
-        g_usleep(10000); /* not our child: nothing tells of its end */
-    }
+    if (renderer > 0 && waitpid(renderer, NULL, 0) < 0)
+        g_assert_cmpint(errno, ==, ECHILD); /* gpup-vgpu had reaped it */
     munmap(f->memory, FRONTEND_MEMORY);
     close(f->memory_fd);
     close(f->kick);
@@ -182,6 +183,39 @@ void frontend_reset(struct frontend *f)
     set_up_queue(f);
 }
 
+uint64_t frontend_request(struct frontend *f, uint32_t request, const void *payload, uint32_t size,
+                          int fd)
+{
+    say(f, request, VHOST_USER_NEED_REPLY, payload, size, fd);
+    return hear(f, request);
+}
+
+/* Twice: the first may have been ready together with a kick, and served before it. */
+void frontend_ping(struct frontend *f)
+{
+    for (int i = 0; i < 2; i++)
+        g_assert_cmpuint(get(f, VHOST_USER_GET_QUEUE_NUM), ==, 2);
+}
+
+static struct vhost_user_mem_reg region_at(uint64_t guest, uint64_t size)
+{
+    return (struct vhost_user_mem_reg){.region = {guest, size, USER + guest, 0}};
+}
+
+uint64_t frontend_add_memory(struct frontend *f, uint64_t guest, uint64_t size, int fd)
+{
+    struct vhost_user_mem_reg region = region_at(guest, size);
+
+    return frontend_request(f, VHOST_USER_ADD_MEM_REG, &region, sizeof(region), fd);
+}
+
+uint64_t frontend_remove_memory(struct frontend *f, uint64_t guest, uint64_t size)
+{
+    struct vhost_user_mem_reg region = region_at(guest, size);
+
+    return frontend_request(f, VHOST_USER_REM_MEM_REG, &region, sizeof(region), -1);
+}
+
 /* ---- the control queue ---- */
 
 static void describe(struct frontend *f, uint16_t index, uint64_t address, size_t size,
@@ -191,15 +225,39 @@ static void describe(struct frontend *f, uint16_t index, uint64_t address, size_
         (struct vring_desc){address, (uint32_t)size, flags, (uint16_t)((index + 1) % 256)};
 }
 
+void frontend_offer_head(struct frontend *f, uint16_t head)
+{
+    const uint64_t one = 1;
+
+    f->avail->ring[f->avail->idx % FRONTEND_QUEUE] = head;
+    __atomic_store_n(&f->avail->idx, (uint16_t)(f->avail->idx + 1), __ATOMIC_RELEASE);
+    g_assert_cmpint(write(f->kick, &one, sizeof(one)), ==, sizeof(one));
+}
+
+static uint16_t next_slot(const struct frontend *f)
+{
+    return f->avail->idx % (FRONTEND_QUEUE / 2);
+}
+
+void frontend_offer_at(struct frontend *f, uint64_t request, size_t size, size_t room)
+{
+    uint16_t slot = next_slot(f);
+    uint16_t head = (uint16_t)(slot * 2);
+    uint64_t answer = ANSWER + slot * 16384u;
+
+    g_assert_cmpuint(room, <=, 16384);
+    memset(f->memory + answer, 0xee, room);
+    describe(f, head, request, size, VRING_DESC_F_NEXT);
+    describe(f, (uint16_t)(head + 1), answer, room, VRING_DESC_F_WRITE);
+    frontend_offer_head(f, head);
+}
+
 /* One request at a time may use the request and answer areas; several may lie in flight when the
  * caller reads no answers' data. */
 void frontend_offer(struct frontend *f, const void *command, size_t size, const void *more,
                     size_t more_size, size_t room)
 {
-    uint16_t slot = f->avail->idx % (FRONTEND_QUEUE / 2);
-    uint16_t head = (uint16_t)(slot * 2);
-    uint64_t request = REQUEST + slot * 1024u, answer = ANSWER + slot * 16384u;
-    const uint64_t one = 1;
+    uint64_t request = REQUEST + next_slot(f) * 1024u;
 
     g_assert_cmpuint(size + more_size, <=, more_size ? 524288 : 1024);
     if (more_size)
@@ -207,12 +265,7 @@ void frontend_offer(struct frontend *f, const void *command, size_t size, const 
     memcpy(f->memory + request, command, size);
     if (more_size)
         memcpy(f->memory + request + size, more, more_size);
-    memset(f->memory + answer, 0xee, room);
-    describe(f, head, request, size + more_size, VRING_DESC_F_NEXT);
-    describe(f, (uint16_t)(head + 1), answer, room, VRING_DESC_F_WRITE);
-    f->avail->ring[f->avail->idx % FRONTEND_QUEUE] = head;
-    __atomic_store_n(&f->avail->idx, (uint16_t)(f->avail->idx + 1), __ATOMIC_RELEASE);
-    g_assert_cmpint(write(f->kick, &one, sizeof(one)), ==, sizeof(one));
+    frontend_offer_at(f, request, size + more_size, room);
 }
 
 size_t frontend_wait(struct frontend *f, void *reply, size_t room)
@@ -394,6 +447,33 @@ uint32_t frontend_clear(struct frontend *f, uint32_t context, uint32_t resource,
 
     memcpy(&stream[16], colour, 4 * sizeof(float));
     return frontend_submit(f, context, stream, G_N_ELEMENTS(stream));
+}
+
+void frontend_start_drawing(struct frontend *f, uint32_t context, uint32_t resource)
+{
+    const uint32_t ok = VIRTIO_GPU_RESP_OK_NODATA;
+
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, context), ==, ok);
+    g_assert_cmphex(frontend_create_3d(f, resource, FRONTEND_WIDTH, FRONTEND_HEIGHT), ==, ok);
+    g_assert_cmphex(frontend_attach(f, resource, FRONTEND_DATA, FRONTEND_PIXELS), ==, ok);
+    g_assert_cmphex(
+        frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, context, resource), ==,
+        ok);
+}
+
+void frontend_assert_draws(struct frontend *f, uint32_t context, uint32_t resource)
+{
+    static const float blue[4] = {0.25f, 0.5f, 0.75f, 1.0f};
+    static const unsigned char bgra[4] = {0xbf, 0x80, 0x40, 0xff};
+    const uint32_t ok = VIRTIO_GPU_RESP_OK_NODATA;
+
+    g_assert_cmphex(frontend_clear(f, context, resource, blue), ==, ok);
+    memset(f->memory + FRONTEND_DATA, 0, FRONTEND_PIXELS);
+    g_assert_cmphex(frontend_transfer(f, VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, context, resource,
+                                      FRONTEND_WIDTH, FRONTEND_HEIGHT),
+                    ==, ok);
+    for (unsigned i = 0; i < FRONTEND_PIXELS; i++)
+        g_assert_cmpint(ABS((int)f->memory[FRONTEND_DATA + i] - (int)bgra[i % 4]), <=, 1);
 }
 
 pid_t frontend_renderer(const struct frontend *f)

@@ -39,6 +39,20 @@ void frontend_pause(struct frontend *f);
 void frontend_resume(struct frontend *f);
 void frontend_reset(struct frontend *f);
 
+/* Sends a vhost-user request with at most one descriptor (-1: none): 0 when it was acknowledged. */
+uint64_t frontend_request(struct frontend *f, uint32_t request, const void *payload, uint32_t size,
+                          int fd);
+/* Asks something that changes nothing: an answer means that the device process serves its socket,
+ * and has handled what it was kicked for before. */
+void frontend_ping(struct frontend *f);
+/* A region of guest memory beside the first; `user` is the front-end's address of it. */
+uint64_t frontend_add_memory(struct frontend *f, uint64_t guest, uint64_t size, int fd);
+uint64_t frontend_remove_memory(struct frontend *f, uint64_t guest, uint64_t size);
+
+/* Offers whatever chain begins at this descriptor. */
+void frontend_offer_head(struct frontend *f, uint16_t head);
+/* Offers a request that lies in the guest's memory already; its answer goes where it belongs. */
+void frontend_offer_at(struct frontend *f, uint64_t request, size_t size, size_t room);
 /* Offers a command (`more` follows it in the request) with room for `room` bytes of answer. */
 void frontend_offer(struct frontend *f, const void *command, size_t size, const void *more,
                     size_t more_size, size_t room);
@@ -65,6 +79,14 @@ uint32_t frontend_transfer(struct frontend *f, uint32_t type, uint32_t context, 
 /* Clears a render target by a command stream; colours 0..1. */
 uint32_t frontend_clear(struct frontend *f, uint32_t context, uint32_t resource,
                         const float colour[4]);
+
+/* Makes a context and a render target with a backing at FRONTEND_DATA, attached to it. */
+#define FRONTEND_WIDTH  64u
+#define FRONTEND_HEIGHT 32u
+#define FRONTEND_PIXELS (FRONTEND_WIDTH * FRONTEND_HEIGHT * 4)
+void frontend_start_drawing(struct frontend *f, uint32_t context, uint32_t resource);
+/* Draws into it, reads it back and compares: the whole device works. */
+void frontend_assert_draws(struct frontend *f, uint32_t context, uint32_t resource);
 
 /* The pid of the renderer that gpup-vgpu started, or -1. */
 pid_t frontend_renderer(const struct frontend *f);

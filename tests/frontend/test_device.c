@@ -9,9 +9,9 @@
 /* The device process with its renderer (software), driven as a guest's kernel does it. */
 
 #define OK       VIRTIO_GPU_RESP_OK_NODATA
-#define WIDTH    64u
-#define HEIGHT   32u
-#define PIXELS   (WIDTH * HEIGHT * 4)
+#define WIDTH    FRONTEND_WIDTH
+#define HEIGHT   FRONTEND_HEIGHT
+#define PIXELS   FRONTEND_PIXELS
 #define MIB      (1u << 20)
 #define VRAM_MIB 64u
 
@@ -26,29 +26,6 @@ static void set_up(struct frontend *f, gconstpointer data)
 static void tear_down(struct frontend *f, gconstpointer data)
 {
     frontend_stop(f);
-}
-
-static void start_drawing(struct frontend *f, uint32_t context, uint32_t resource)
-{
-    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, context), ==, OK);
-    g_assert_cmphex(frontend_create_3d(f, resource, WIDTH, HEIGHT), ==, OK);
-    g_assert_cmphex(frontend_attach(f, resource, FRONTEND_DATA, PIXELS), ==, OK);
-    g_assert_cmphex(
-        frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, context, resource), ==,
-        OK);
-}
-
-static void assert_drawn(struct frontend *f, uint32_t context, uint32_t resource)
-{
-    static const unsigned char bgra[4] = {0xbf, 0x80, 0x40, 0xff};
-
-    g_assert_cmphex(frontend_clear(f, context, resource, blue), ==, OK);
-    memset(f->memory + FRONTEND_DATA, 0, PIXELS);
-    g_assert_cmphex(frontend_transfer(f, VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, context, resource,
-                                      WIDTH, HEIGHT),
-                    ==, OK);
-    for (unsigned i = 0; i < PIXELS; i++)
-        g_assert_cmpint(ABS((int)f->memory[FRONTEND_DATA + i] - (int)bgra[i % 4]), <=, 1);
 }
 
 /* What a driver asks at its start. */
@@ -91,8 +68,8 @@ static void probing(struct frontend *f, gconstpointer data)
 
 static void drawing(struct frontend *f, gconstpointer data)
 {
-    start_drawing(f, 1, 10);
-    assert_drawn(f, 1, 10);
+    frontend_start_drawing(f, 1, 10);
+    frontend_assert_draws(f, 1, 10);
     g_assert_cmphex(frontend_unref(f, 10), ==, OK);
     g_assert_cmphex(frontend_unref(f, 10), ==, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 1), ==, OK);
@@ -162,14 +139,14 @@ static void hostile_streams(struct frontend *f, gconstpointer data)
     const uint32_t unknown[] = {99};
     const uint32_t too_long[] = {7 | 9u << 16, 0};
 
-    start_drawing(f, 1, 10);
+    frontend_start_drawing(f, 1, 10);
     g_assert_cmphex(frontend_submit(f, 1, create, G_N_ELEMENTS(create)), ==,
                     VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     g_assert_cmphex(frontend_submit(f, 1, meminfo, 2), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     g_assert_cmphex(frontend_submit(f, 1, video, 2), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     g_assert_cmphex(frontend_submit(f, 1, unknown, 1), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     g_assert_cmphex(frontend_submit(f, 1, too_long, 2), ==, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
-    assert_drawn(f, 1, 10);
+    frontend_assert_draws(f, 1, 10);
 }
 
 static void hostile_commands(struct frontend *f, gconstpointer data)
@@ -183,7 +160,7 @@ static void hostile_commands(struct frontend *f, gconstpointer data)
     g_assert_cmphex(frontend_command(f, &unknown, sizeof(unknown), NULL, 0), ==,
                     VIRTIO_GPU_RESP_ERR_UNSPEC);
     g_assert_cmphex(frontend_command(f, &unknown, 3, NULL, 0), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
-    start_drawing(f, 1, 10);
+    frontend_start_drawing(f, 1, 10);
     g_assert_cmphex(frontend_command(f, &submit, sizeof(submit), NULL, 0), ==,
                     VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER); /* says more than it has */
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 1), ==,
@@ -200,25 +177,25 @@ static void hostile_commands(struct frontend *f, gconstpointer data)
     attach.nr_entries = UINT32_MAX;
     g_assert_cmphex(frontend_command(f, &attach, sizeof(attach), NULL, 0), ==,
                     VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
-    assert_drawn(f, 1, 10);
+    frontend_assert_draws(f, 1, 10);
 }
 
 static void stop_and_cont(struct frontend *f, gconstpointer data)
 {
-    start_drawing(f, 1, 10);
+    frontend_start_drawing(f, 1, 10);
     for (unsigned i = 0; i < 5; i++) {
         frontend_pause(f);
         g_assert_cmpuint(f->base, ==, f->seen);
         frontend_resume(f);
-        assert_drawn(f, 1, 10);
+        frontend_assert_draws(f, 1, 10);
     }
 }
 
 static void reboot(struct frontend *f, gconstpointer data)
 {
     for (unsigned i = 0; i < 3; i++) {
-        start_drawing(f, 1, 10); /* the same numbers: nothing was left */
-        assert_drawn(f, 1, 10);
+        frontend_start_drawing(f, 1, 10); /* the same numbers: nothing was left */
+        frontend_assert_draws(f, 1, 10);
         g_assert_cmphex(frontend_create_3d(f, 11, 2048, 2048), ==, OK);
         frontend_reset(f);
     }
@@ -231,8 +208,8 @@ static void killed_renderer(struct frontend *f, gconstpointer data)
         pid_t renderer;
         gint64 began;
 
-        start_drawing(f, i, 10 * i);
-        assert_drawn(f, i, 10 * i);
+        frontend_start_drawing(f, i, 10 * i);
+        frontend_assert_draws(f, i, 10 * i);
         renderer = frontend_renderer(f);
         g_assert_cmpint(renderer, >, 0);
         began = g_get_monotonic_time();
@@ -253,16 +230,16 @@ static void hung_renderer(struct frontend *f, gconstpointer data)
 {
     gint64 began;
 
-    start_drawing(f, 1, 10);
-    assert_drawn(f, 1, 10);
+    frontend_start_drawing(f, 1, 10);
+    frontend_assert_draws(f, 1, 10);
     g_assert_cmpint(kill(frontend_renderer(f), SIGSTOP), ==, 0);
     began = g_get_monotonic_time();
     g_assert_cmphex(frontend_clear(f, 1, 10, blue), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
     g_assert_cmpint(g_get_monotonic_time() - began, >, 500 * 1000);
     g_assert_cmpint(g_get_monotonic_time() - began, <, 10 * G_USEC_PER_SEC);
     g_assert_cmphex(frontend_unref(f, 10), ==, OK);
-    start_drawing(f, 2, 20);
-    assert_drawn(f, 2, 20);
+    frontend_start_drawing(f, 2, 20);
+    frontend_assert_draws(f, 2, 20);
     /* and a stop does not wait for a hanging one for ever */
     g_assert_cmpint(kill(frontend_renderer(f), SIGSTOP), ==, 0);
     frontend_pause(f);
@@ -281,7 +258,7 @@ static void killed_with_work_in_flight(struct frontend *f, gconstpointer data)
                                             .stride = WIDTH * 4};
 
     for (uint32_t round = 1; round <= 3; round++) {
-        start_drawing(f, round, 10);
+        frontend_start_drawing(f, round, 10);
         c.hdr.ctx_id = round;
         for (unsigned i = 0; i < 20; i++) {
             c.hdr.fence_id = i;

@@ -86,7 +86,7 @@ static void dev_memory_added(void *device, const struct guest_region *region)
     ((struct fixture *)device)->regions++;
 }
 
-static void dev_memory_removed(void *device, uint32_t region)
+static void dev_memory_removed(void *device, const struct guest_region *region)
 {
     ((struct fixture *)device)->regions--;
 }

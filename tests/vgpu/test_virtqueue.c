@@ -244,6 +244,65 @@ static void stale_elements(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(f->used->idx, ==, 1);
 }
 
+/* More requests than descriptors cannot be: what one takes in memory is bounded. */
+static void more_than_descriptors(struct fixture *f, gconstpointer data)
+{
+    struct virtqueue_element *e[SIZE + 1] = {NULL};
+
+    describe(&f->desc[0], DATA, 4, 0, 0);
+    for (unsigned i = 0; i < SIZE; i++) {
+        offer(f, 0);
+        e[i] = pop(f);
+    }
+    offer(f, 0);
+    g_assert_cmpint(virtqueue_pop(f->queue, &e[SIZE], NULL), ==, -EINVAL);
+    g_assert_false(virtqueue_is_running(f->queue));
+    g_assert_true(virtqueue_is_started(f->queue));
+    for (unsigned i = 0; i < SIZE; i++)
+        virtqueue_push(e[i], 0);
+    g_assert_cmpuint(f->used->idx, ==, SIZE);
+}
+
+/* Only what lies in the memory that goes is lost. */
+static void memory_goes(struct fixture *f, gconstpointer data)
+{
+    struct virtqueue_element *first, *second;
+    int fd = memfd_create("more", MFD_CLOEXEC);
+    struct guest_region region;
+    uint32_t id;
+    char c;
+
+    g_assert_cmpint(ftruncate(fd, 4096), ==, 0);
+    g_assert_cmpint(guest_memory_add(&f->memory, 1 << 20, USER + (1 << 20), 4096, 0, fd, &id, NULL),
+                    ==, 0);
+    region = f->memory.regions[1];
+    describe(&f->desc[0], DATA, 4, 0, 0);
+    describe(&f->desc[1], DATA, 4, VRING_DESC_F_NEXT, 2);
+    describe(&f->desc[2], (1 << 20) + 100, 4, VRING_DESC_F_WRITE, 0);
+    offer(f, 0);
+    offer(f, 1);
+    first = pop(f);
+    second = pop(f);
+    g_assert_false(virtqueue_element_touches(first, region.map, region.size));
+    g_assert_true(virtqueue_element_touches(second, region.map, region.size));
+    virtqueue_forget_memory(f->queue, region.map, region.size);
+    g_assert_cmpint(guest_memory_remove(&f->memory, 1 << 20, USER + (1 << 20), 4096, &id, NULL), ==,
+                    0);
+    g_assert_cmpuint(virtqueue_read(first, 0, &c, 1), ==, 1);
+    g_assert_true(virtqueue_element_is_stale(second));
+    virtqueue_push(second, 4);
+    virtqueue_push(first, 0);
+    g_assert_cmpuint(f->used->idx, ==, 1);
+    g_assert_cmpuint(f->used->ring[0].id, ==, 0);
+    /* and without the rings nothing is touched */
+    virtqueue_forget_memory(f->queue, f->guest, MEMORY);
+    offer(f, 0);
+    g_assert_cmpint(virtqueue_pop(f->queue, &first, NULL), ==, 0);
+    g_assert_cmpint(virtqueue_remap(f->queue, NULL), ==, 0);
+    virtqueue_push(pop(f), 0);
+    g_assert_cmpuint(f->used->idx, ==, 2);
+}
+
 static void bad_set_ups(struct fixture *f, gconstpointer data)
 {
     static const uint16_t sizes[] = {0, 3, 2048, 65535};
@@ -274,6 +333,8 @@ int main(int argc, char **argv)
         {"/virtqueue/broken-ring", a_broken_ring_stops, false},
         {"/virtqueue/event-index", interrupts_by_event_index, true},
         {"/virtqueue/stale", stale_elements, false},
+        {"/virtqueue/more-than-descriptors", more_than_descriptors, false},
+        {"/virtqueue/memory-goes", memory_goes, false},
         {"/virtqueue/bad-set-up", bad_set_ups, false},
     };
 
