@@ -11,7 +11,7 @@
 static const char *const resources[] = {"vram", "compute", "encode", "decode"};
 static const char *const enforcements[] = {"none", "share", "hard"};
 static const char *const kinds[] = {"virtio", "sriov"};
-static const char *const modes[] = {"unused", "partitioned", "passthrough", "unusable"};
+static const char *const modes[] = {"unused", "partitioned", "passthrough", "unusable", "wedged"};
 static const char *const policies[] = {"spread", "pack"};
 
 const char *gpup_resource_name(enum gpup_resource r)
@@ -103,6 +103,10 @@ bool gpup_gpu_count_is_valid(const struct gpup_gpu *gpu, unsigned count)
 
 uint64_t gpup_gpu_equal_part(const struct gpup_gpu *gpu, enum gpup_resource r, unsigned count)
 {
+    for (size_t i = 0; r == GPUP_VRAM && gpu->count_vram && i < gpu->n_valid_counts; i++) {
+        if (gpu->valid_counts[i] == count)
+            return gpu->count_vram[i];
+    }
     return count ? gpu->resource[r].total / count : 0;
 }
 
@@ -122,13 +126,24 @@ uint64_t gpup_gpu_available(const struct gpup_gpu *gpu, enum gpup_resource r)
     return left;
 }
 
+void gpup_gpu_clear_slots(struct gpup_gpu *gpu)
+{
+    for (size_t i = 0; i < gpu->n_slots; i++)
+        free(gpu->slots[i].vm);
+    free(gpu->slots);
+    gpu->slots = NULL;
+    gpu->n_slots = 0;
+}
+
 void gpup_gpu_free(struct gpup_gpu *gpu)
 {
     if (!gpu)
         return;
-    for (size_t i = 0; i < gpu->n_slots; i++)
-        free(gpu->slots[i].vm);
-    free(gpu->slots);
+    gpup_gpu_clear_slots(gpu);
+    for (char **note = gpu->notes; note && *note; note++)
+        free(*note);
+    free(gpu->notes);
+    free(gpu->count_vram);
     free(gpu->valid_counts);
     free(gpu->id);
     free(gpu->key);

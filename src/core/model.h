@@ -35,6 +35,15 @@ enum gpup_mode {
     GPUP_MODE_PARTITIONED,
     GPUP_MODE_PASSTHROUGH,
     GPUP_MODE_UNUSABLE,
+    GPUP_MODE_WEDGED, /* its driver does not answer */
+};
+
+/* How a VM gets a partition. */
+enum gpup_form {
+    GPUP_FORM_VIRTIO, /* a virtio-gpu device of ours */
+    GPUP_FORM_VFIO,   /* a PCI function bound to VFIO: <hostdev type='pci'> */
+    GPUP_FORM_VENDOR, /* a PCI function that stays with the vendor's driver: managed='no' */
+    GPUP_FORM_MDEV,   /* a mediated device: <hostdev type='mdev'> */
 };
 
 enum gpup_policy {
@@ -65,12 +74,26 @@ struct gpup_grant {
     struct gpup_share share[GPUP_RESOURCES];
 };
 
+#define GPUP_ADDRESS_SIZE 24
+
+/* What of the hardware stands behind a slot; all empty for virtio. */
+struct gpup_function {
+    char address[GPUP_ADDRESS_SIZE]; /* "0000:03:00.1": the VF, or the GPU given whole */
+    char mdev[37];                   /* UUID of the mediated device, once it is prepared */
+    char driver[32];                 /* what it is bound to, or "" */
+    uint64_t vram;                   /* bytes, as the driver made it; 0: not told */
+};
+
 /* One partition of a GPU. A slot is free when adapter[0] == '\0'. */
 struct gpup_slot {
-    char adapter[37]; /* id of the adapter that holds it */
+    char adapter[37]; /* id of the adapter that holds it; GPUP_CLEARING while it is made ready for
+                         the next one */
     char *vm;         /* its VM's name, for messages */
     struct gpup_grant grant;
+    struct gpup_function function;
 };
+
+#define GPUP_CLEARING "(clearing)"
 
 struct gpup_resource_info {
     uint64_t total; /* as the driver gives it; 0: the GPU has none of it */
@@ -89,11 +112,16 @@ struct gpup_gpu {
     char *pci_id; /* "vendor:device subvendor:subdevice" in hex, or NULL */
     enum gpup_kind kind;
     enum gpup_mode mode;
-    char *reason; /* why it is unusable, or NULL */
-    bool elastic; /* a slot's values are set when it is resolved */
+    enum gpup_form form;
+    char *reason;  /* why it is unusable or wedged, or NULL */
+    char **notes;  /* what an administrator should know about it, ended by NULL, or NULL */
+    bool foreign;  /* its partitions were made by somebody else: not given to VMs */
+    bool changing; /* it is being partitioned or given whole at this moment */
+    bool elastic;  /* a slot's values are set when it is resolved */
     struct gpup_resource_info resource[GPUP_RESOURCES];
     unsigned *valid_counts; /* ascending */
     size_t n_valid_counts;
+    uint64_t *count_vram;    /* bytes of each partition, per valid count; NULL: an equal part */
     struct gpup_slot *slots; /* n_slots of them: the partition count */
     size_t n_slots;
     uint64_t fixed_vram; /* bytes of each slot where !elastic, as the driver made it */
@@ -112,11 +140,13 @@ int gpup_policy_from_name(const char *name, enum gpup_policy *p);
 bool gpup_slot_is_free(const struct gpup_slot *slot);
 size_t gpup_gpu_free_slots(const struct gpup_gpu *gpu);
 bool gpup_gpu_count_is_valid(const struct gpup_gpu *gpu, unsigned count);
-/* What an equal split into `count` gives of a resource, rounded down; 0 for count 0. */
+/* What each partition gets of a resource at `count`, rounded down; 0 for count 0. */
 uint64_t gpup_gpu_equal_part(const struct gpup_gpu *gpu, enum gpup_resource r, unsigned count);
 /* Total less the grants (vram) or less the guaranteed minima (shares). Never wraps. */
 uint64_t gpup_gpu_available(const struct gpup_gpu *gpu, enum gpup_resource r);
 
+/* Drops all slots. */
+void gpup_gpu_clear_slots(struct gpup_gpu *gpu);
 void gpup_gpu_free(struct gpup_gpu *gpu); /* frees the structure too; NULL is allowed */
 void gpup_adapter_free(struct gpup_adapter *adapter);
 struct gpup_adapter *gpup_adapter_copy(const struct gpup_adapter *adapter);

@@ -90,7 +90,14 @@ static bool usable(const struct question *q, const struct gpup_gpu *gpu, struct 
     GPUP_AUTO_TEXT text = {0};
     GPUP_AUTO_TEXT way_out = {0};
 
+    if (gpu->changing) {
+        gpup_text_add(&text, "is being partitioned at this moment");
+        gpup_text_add(&way_out, "try again in a few seconds");
+        say(v, EBUSY, &text, &way_out);
+        return false;
+    }
     switch (gpu->mode) {
+    case GPUP_MODE_WEDGED:
     case GPUP_MODE_UNUSABLE:
         gpup_text_add(&text, "cannot be used: %s", gpu->reason ? gpu->reason : "unknown reason");
         say(v, EINVAL, &text, NULL);
@@ -106,6 +113,13 @@ static bool usable(const struct question *q, const struct gpup_gpu *gpu, struct 
         return false;
     case GPUP_MODE_PARTITIONED:
         break;
+    }
+    if (gpu->foreign) {
+        gpup_text_add(&text, "its %zu VFs were made by something else", gpu->n_slots);
+        gpup_text_add(&way_out, "gpup gpu partition %s %zu   (takes them over)",
+                      gpup_gpu_short_id(gpu), gpu->n_slots);
+        say(v, EINVAL, &text, &way_out);
+        return false;
     }
     if (gpup_gpu_free_slots(gpu) > 0)
         return true;

@@ -69,6 +69,54 @@ static int set_gpu_memory(const char *text, const char *group, struct gpup_confi
     return ret;
 }
 
+static int set_pci_ids(const char *text, const char *group, struct gpup_config *c,
+                       struct gpup_error **err)
+{
+    g_auto(GStrv) words = g_strsplit_set(text, " ,;", 0);
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+
+    for (char **word = words; *word; word++) {
+        if (!**word)
+            continue;
+        if (strlen(*word) != 9 || (*word)[4] != ':' ||
+            strspn(*word, "0123456789abcdefABCDEF") != 4 ||
+            strspn(*word + 5, "0123456789abcdefABCDEF") != 4)
+            return gpup_error_set(err, EINVAL,
+                                  "'%s' is not a PCI id such as 8086:56c0 (lspci -nn shows them)",
+                                  *word);
+        g_ptr_array_add(ids, g_ascii_strdown(*word, -1));
+    }
+    g_ptr_array_add(ids, NULL);
+    g_strfreev(c->pci_ids);
+    c->pci_ids = (char **)g_ptr_array_steal(ids, NULL);
+    return 0;
+}
+
+static int add_setting(struct gpup_config *c, const char *group, const char *name,
+                       const char *value)
+{
+    const char *gpu = group + strlen("gpu ");
+    GHashTable *settings = g_hash_table_lookup(c->settings_by_gpu, gpu);
+
+    if (!settings) {
+        settings = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        g_hash_table_insert(c->settings_by_gpu, g_strdup(gpu), settings);
+    }
+    g_hash_table_replace(settings, g_strdup(name), g_strdup(value));
+    return 0;
+}
+
+static int set_kind(const char *text, const char *group, struct gpup_config *c,
+                    struct gpup_error **err)
+{
+    enum gpup_kind kind;
+
+    if (gpup_kind_from_name(text, &kind) < 0)
+        return gpup_error_set(err, EINVAL, "'%s' is no kind of partition: it is sriov or virtio",
+                              text);
+    return add_setting(c, group, "kind", text);
+}
+
 static const struct {
     const char *group; /* "gpu " stands for every group that begins so */
     const char *key;
@@ -77,6 +125,7 @@ static const struct {
     {"gpup", "policy", set_policy},       {"gpup", "hang-seconds", set_hang},
     {"software", "enabled", set_enabled}, {"software", "memory", set_software_memory},
     {"software", "cpus", set_cpus},       {"gpu ", "memory", set_gpu_memory},
+    {"gpu ", "kind", set_kind},           {"gpup", "pci-ids", set_pci_ids},
 };
 
 static bool is_group(const char *pattern, const char *group)
@@ -124,11 +173,13 @@ int gpup_config_read(const char *path, struct gpup_config *c, struct gpup_error 
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_autoptr(GError) error = NULL;
 
-    *c = (struct gpup_config){.policy = GPUP_POLICY_SPREAD,
-                              .hang_seconds = 10,
-                              .software = true,
-                              .memory_by_gpu =
-                                  g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free)};
+    *c = (struct gpup_config){
+        .policy = GPUP_POLICY_SPREAD,
+        .hang_seconds = 10,
+        .software = true,
+        .settings_by_gpu = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                                 (GDestroyNotify)g_hash_table_unref),
+        .memory_by_gpu = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free)};
     if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &error)) {
         if (g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT))
             return 0;
@@ -140,4 +191,6 @@ int gpup_config_read(const char *path, struct gpup_config *c, struct gpup_error 
 void gpup_config_clear(struct gpup_config *c)
 {
     g_clear_pointer(&c->memory_by_gpu, g_hash_table_unref);
+    g_clear_pointer(&c->settings_by_gpu, g_hash_table_unref);
+    g_clear_pointer(&c->pci_ids, g_strfreev);
 }

@@ -13,9 +13,11 @@ struct gpup_config {
     enum gpup_policy policy;
     unsigned hang_seconds; /* 0: a renderer is never ended for taking long */
     bool software;
-    uint64_t software_memory;  /* bytes, 0: a quarter of RAM */
-    unsigned software_cpus;    /* 0: all */
-    GHashTable *memory_by_gpu; /* BDF or key -> guint64 * */
+    uint64_t software_memory;    /* bytes, 0: a quarter of RAM */
+    unsigned software_cpus;      /* 0: all */
+    GHashTable *memory_by_gpu;   /* BDF or key -> guint64 * */
+    GHashTable *settings_by_gpu; /* BDF or key -> GHashTable * of name -> value (char *) */
+    char **pci_ids;              /* "vvvv:dddd" that are GPUs whatever their class, or NULL */
 };
 
 /*

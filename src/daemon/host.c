@@ -95,45 +95,123 @@ static void mark_enforcement(struct gpup_host *h)
         software->resource[GPUP_COMPUTE].enforcement = GPUP_ENFORCE_NONE;
 }
 
-static void apply_stored(struct gpup_host *h)
+static void add_problem(struct gpup_host *h, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+static void add_problem(struct gpup_host *h, const char *fmt, ...)
+{
+    g_autofree char *text = NULL;
+    va_list args;
+
+    va_start(args, fmt);
+    text = g_strdup_vprintf(fmt, args);
+    va_end(args);
+    problem(h, text);
+}
+
+/* VFs that something else made: reported, not fought over. */
+static void report_foreign(struct gpup_host *h, const struct gpup_gpu *gpu, unsigned wanted)
+{
+    const char *id = gpup_gpu_short_id(gpu);
+
+    if (wanted > 0)
+        add_problem(h,
+                    "%s has %zu VFs that something else made, and %u partitions were wanted: "
+                    "gpup gpu partition %s %u makes them anew",
+                    id, gpu->n_slots, wanted, id, wanted);
+    else
+        add_problem(h,
+                    "%s has %zu VFs that something else made: gpup gpu partition %s %zu takes "
+                    "them over, 0 removes them",
+                    id, gpu->n_slots, id, gpu->n_slots);
+}
+
+/* NULL: there is nothing to do. */
+static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gpu)
+{
+    GPUP_AUTO_ERROR err = NULL;
+    struct gpup_change *change = NULL;
+    unsigned count = 0;
+
+    if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 && count > 0 &&
+        gpu->n_slots == 0 && !gpu->changing)
+        change = gpup_inventory_begin_partition(h->inventory, gpu, count, &err);
+    if (err)
+        problem(h, gpup_error_message(err));
+    if (gpu->foreign && count == gpu->n_slots)
+        gpu->foreign = false;
+    if (gpu->foreign)
+        report_foreign(h, gpu, count);
+    return change;
+}
+
+static void *run_change(void *change)
+{
+    gpup_change_run(change);
+    return NULL;
+}
+
+static void stored_applied(const struct gpup_error *err, void *data)
+{
+    if (err)
+        problem(data, gpup_error_message(err));
+    tell(data);
+}
+
+/* All GPUs at once. wait: until it is done, so that VMs which start at boot find partitions. */
+static void apply_counts(struct gpup_host *h, bool wait)
 {
     size_t n;
     struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
-    g_autoptr(GPtrArray) keys = NULL;
+    g_autoptr(GPtrArray) changes = g_ptr_array_new();
+    g_autoptr(GPtrArray) threads = g_ptr_array_new();
 
     for (size_t i = 0; i < n; i++) {
-        GPUP_AUTO_ERROR err = NULL;
-        unsigned count = 0;
+        struct gpup_change *change = begin_stored(h, gpus[i]);
 
-        if (gpup_store_get_count(h->folders->state, gpus[i], &count, &err) == 0 && count > 0 &&
-            gpus[i]->n_slots == 0)
-            gpup_inventory_partition(h->inventory, gpus[i], count, &err);
-        if (err)
-            problem(h, gpup_error_message(err));
+        if (change)
+            g_ptr_array_add(changes, change);
     }
-    keys = gpup_store_keys(h->folders->state);
-    for (guint i = 0; i < keys->len; i++) {
-        g_autofree char *text = NULL;
+    for (guint i = 0; i < changes->len; i++) {
+        if (wait)
+            g_ptr_array_add(threads, g_thread_new("gpu", run_change, changes->pdata[i]));
+        else
+            gpup_change_run_later(changes->pdata[i], stored_applied, h);
+    }
+    for (guint i = 0; i < threads->len; i++) {
+        GPUP_AUTO_ERROR err = NULL;
 
-        if (gpu_by_key(h, keys->pdata[i]))
-            continue;
-        text = g_strdup_printf("a GPU that was partitioned is not here any more: %s",
-                               (char *)keys->pdata[i]);
-        problem(h, text);
+        g_thread_join(threads->pdata[i]);
+        if (gpup_change_end(changes->pdata[i], &err) < 0)
+            problem(h, gpup_error_message(err));
     }
 }
 
-int gpup_host_rescan(struct gpup_host *h, struct gpup_error **err)
+static void apply_stored(struct gpup_host *h, bool wait)
 {
-    int ret = gpup_inventory_rescan(h->inventory, err);
+    g_autoptr(GPtrArray) keys = NULL;
 
-    if (ret < 0)
-        return ret;
+    apply_counts(h, wait);
+    keys = gpup_store_keys(h->folders->state);
+    for (guint i = 0; i < keys->len; i++) {
+        if (!gpu_by_key(h, keys->pdata[i]))
+            add_problem(h, "a GPU that was partitioned is not here any more: %s",
+                        (char *)keys->pdata[i]);
+    }
+}
+
+struct gpup_change *gpup_host_begin_rescan(struct gpup_host *h)
+{
+    return gpup_inventory_begin_rescan(h->inventory);
+}
+
+int gpup_host_end_rescan(struct gpup_host *h, struct gpup_change *change, struct gpup_error **err)
+{
+    int ret = gpup_change_end(change, err);
+
     g_ptr_array_set_size(h->problems, 0);
     mark_enforcement(h);
-    apply_stored(h);
+    apply_stored(h, false);
     tell(h);
-    return 0;
+    return ret;
 }
 
 GPtrArray *gpup_host_holders(struct gpup_host *h, const struct gpup_gpu *gpu)
@@ -150,34 +228,64 @@ GPtrArray *gpup_host_holders(struct gpup_host *h, const struct gpup_gpu *gpu)
 char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count)
 {
     char size[GPUP_UNIT_BUF];
+    uint64_t each = gpup_gpu_equal_part(gpu, GPUP_VRAM, count);
 
     if (count == 0)
         return g_strdup_printf("%s: no partitions, also after reboot", gpup_gpu_short_id(gpu));
-    gpup_format_size(gpup_gpu_equal_part(gpu, GPUP_VRAM, count), size, sizeof(size));
-    return g_strdup_printf("%s: %u partition%s of %s, also after reboot", gpup_gpu_short_id(gpu),
-                           count, count == 1 ? "" : "s", size);
+    gpup_format_size(each, size, sizeof(size));
+    return g_strdup_printf("%s: %u partition%s%s%s, also after reboot", gpup_gpu_short_id(gpu),
+                           count, count == 1 ? "" : "s", each ? " of " : "", each ? size : "");
+}
+
+struct gpup_change *gpup_host_begin_partition(struct gpup_host *h, struct gpup_gpu *gpu,
+                                              unsigned count, struct gpup_error **err)
+{
+    struct gpup_change *change = gpup_inventory_begin_partition(h->inventory, gpu, count, err);
+
+    tell(h);
+    return change;
+}
+
+int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, const char *key,
+                            unsigned count, GPtrArray *lines, struct gpup_error **err)
+{
+    struct gpup_gpu *gpu = gpu_by_key(h, key);
+    unsigned before = gpu ? (unsigned)gpu->n_slots : 0;
+    int ret = gpup_change_end(change, err);
+
+    gpu = gpu_by_key(h, key);
+    if (ret == 0 && !gpu)
+        ret = gpup_error_set(err, ENODEV, "the GPU is gone");
+    if (ret == 0) {
+        ret = gpup_store_set_count(h->folders->state, gpu, count, err);
+        if (ret < 0) /* what would not outlive a reboot is not done at all */
+            gpup_inventory_partition(h->inventory, gpu, before, NULL);
+    }
+    if (ret == 0)
+        g_ptr_array_add(lines, gpup_host_describe(gpu, count));
+    tell(h);
+    return ret;
 }
 
 int gpup_host_partition(struct gpup_host *h, struct gpup_gpu *gpu, unsigned count, bool dry_run,
                         GPtrArray *lines, struct gpup_error **err)
 {
-    unsigned before = (unsigned)gpu->n_slots;
-    int ret;
+    g_autofree char *key = g_strdup(gpu->key);
+    struct gpup_error *refused = NULL;
+    struct gpup_change *change;
 
     if (dry_run) {
-        ret = gpup_inventory_may_partition(gpu, count, err);
-    } else {
-        ret = gpup_inventory_partition(h->inventory, gpu, count, err);
-        if (ret == 0) {
-            ret = gpup_store_set_count(h->folders->state, gpu, count, err);
-            if (ret < 0) /* what would not outlive a reboot is not done at all */
-                gpup_inventory_partition(h->inventory, gpu, before, NULL);
-        }
-        tell(h);
+        int ret = gpup_inventory_may_partition(gpu, count, err);
+
+        if (ret == 0)
+            g_ptr_array_add(lines, gpup_host_describe(gpu, count));
+        return ret;
     }
-    if (ret == 0)
-        g_ptr_array_add(lines, gpup_host_describe(gpu, count));
-    return ret;
+    change = gpup_host_begin_partition(h, gpu, count, &refused);
+    if (!change)
+        return gpup_error_move(err, refused);
+    gpup_change_run(change);
+    return gpup_host_end_partition(h, change, key, count, lines, err);
 }
 
 /* ---- claims ---- */
@@ -441,6 +549,11 @@ static void adopt_claims(struct gpup_host *h)
     }
 }
 
+static void inventory_changed(void *data)
+{
+    tell(data);
+}
+
 static int make_folders(const struct gpup_folders *folders, struct gpup_error **err)
 {
     static const char *const below[] = {"reservations", "vm"};
@@ -471,9 +584,12 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
     h->config = config;
     h->folders = folders;
     h->cpu_control = cpu_control;
-    h->system = (struct gpup_system){.sysfs = "/sys",
-                                     .dev = "/dev",
-                                     .proc = "/proc",
+    h->system = (struct gpup_system){.sysfs = folders->sysfs ? folders->sysfs : "/sys",
+                                     .dev = folders->dev ? folders->dev : "/dev",
+                                     .proc = folders->proc ? folders->proc : "/proc",
+                                     .helper = folders->gpu_helper,
+                                     .pci_ids = (const char *const *)config->pci_ids,
+                                     .settings_by_gpu = config->settings_by_gpu,
                                      .software = config->software,
                                      .software_memory = config->software_memory,
                                      .software_cpus = config->software_cpus,
@@ -487,8 +603,9 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
         return NULL;
     }
     mark_enforcement(h);
-    apply_stored(h);
+    apply_stored(h, true);
     adopt_claims(h);
+    gpup_inventory_on_change(h->inventory, inventory_changed, h);
     h->changed = changed;
     h->data = data;
     return h;

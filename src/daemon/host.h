@@ -10,6 +10,7 @@
 
 #include <glib.h>
 
+struct gpup_change;
 struct gpup_error;
 
 /* The folders of one gpupd. */
@@ -17,11 +18,16 @@ struct gpup_folders {
     const char *state;       /* /var/lib/gpup */
     const char *run;         /* /run/gpup */
     const char *libvirt_run; /* /run/libvirt/qemu */
+    const char *sysfs;       /* NULL: /sys */
+    const char *dev;         /* NULL: /dev */
+    const char *proc;        /* NULL: /proc */
+    const char *gpu_helper;  /* program; NULL: as installed */
 };
 
 /*
  * This host's GPUs and who holds their partitions: the verbs, without D-Bus, libvirt or sockets.
- * Used by the main thread only; nothing here blocks but small files.
+ * Used by the main thread only; nothing here blocks but small files (gpup_host_new() waits for
+ * the GPUs).
  */
 struct gpup_host;
 
@@ -44,7 +50,10 @@ struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *host, size_t *n);
 GPtrArray *gpup_host_problems(struct gpup_host *host);
 const struct gpup_config *gpup_host_config(struct gpup_host *host);
 
-int gpup_host_rescan(struct gpup_host *host, struct gpup_error **err);
+/* Looking again: gpup_change_run() in between, on any thread. */
+struct gpup_change *gpup_host_begin_rescan(struct gpup_host *host);
+int gpup_host_end_rescan(struct gpup_host *host, struct gpup_change *change,
+                         struct gpup_error **err);
 
 /* Names of the VMs that hold a partition of the GPU (char *). */
 GPtrArray *gpup_host_holders(struct gpup_host *host, const struct gpup_gpu *gpu);
@@ -53,6 +62,11 @@ char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count);
 /* `lines` (char *) get what was done, or with dry_run would be. */
 int gpup_host_partition(struct gpup_host *host, struct gpup_gpu *gpu, unsigned count, bool dry_run,
                         GPtrArray *lines, struct gpup_error **err);
+/* The same without blocking: gpup_change_run() in between, on any thread. key: the GPU's. */
+struct gpup_change *gpup_host_begin_partition(struct gpup_host *host, struct gpup_gpu *gpu,
+                                              unsigned count, struct gpup_error **err);
+int gpup_host_end_partition(struct gpup_host *host, struct gpup_change *change, const char *key,
+                            unsigned count, GPtrArray *lines, struct gpup_error **err);
 
 /*
  * A VM is about to start: resolves its adapter and takes the partition, or refuses. XML is the

@@ -12,6 +12,7 @@
 
 struct options {
     char *config, *state, *run, *libvirt_run, *libvirt_uri, *renderer, *group;
+    char *sysfs, *gpu_helper;
     gboolean version;
 };
 
@@ -98,8 +99,11 @@ static int start(struct gpupd *g, struct gpup_error **err)
     struct gpup_daemon *d = &g->daemon;
     struct gpup_server_setup setup;
 
-    d->folders = (struct gpup_folders){
-        .state = g->options.state, .run = g->options.run, .libvirt_run = g->options.libvirt_run};
+    d->folders = (struct gpup_folders){.state = g->options.state,
+                                       .run = g->options.run,
+                                       .libvirt_run = g->options.libvirt_run,
+                                       .sysfs = g->options.sysfs,
+                                       .gpu_helper = g->options.gpu_helper};
     if (gpup_config_read(g->options.config, &d->config, err) < 0)
         return -EINVAL;
     d->cgroups = gpup_cgroups_new(NULL);
@@ -164,6 +168,10 @@ static int parse(int argc, char **argv, struct options *o)
          "where libvirt keeps the pids of VMs' helpers (/run/libvirt/qemu)", "DIR"},
         {"renderer", 0, 0, G_OPTION_ARG_FILENAME, &o->renderer,
          "program (" GPUP_LIBEXECDIR "/gpup-render)", "FILE"},
+        {"sysfs", 0, 0, G_OPTION_ARG_FILENAME, &o->sysfs, "where GPUs are looked for (/sys)",
+         "DIR"},
+        {"gpu-helper", 0, 0, G_OPTION_ARG_FILENAME, &o->gpu_helper,
+         "program (" GPUP_LIBEXECDIR "/gpup-gpu-helper)", "FILE"},
         {"group", 0, 0, G_OPTION_ARG_STRING, &o->group,
          "who may connect beside root (libvirt-qemu)", "GROUP"},
         {"version", 0, 0, G_OPTION_ARG_NONE, &o->version, "print the version", NULL},
@@ -202,6 +210,8 @@ static void options_clear(struct options *o)
     g_free(o->libvirt_uri);
     g_free(o->renderer);
     g_free(o->group);
+    g_free(o->sysfs);
+    g_free(o->gpu_helper);
 }
 
 int main(int argc, char **argv)

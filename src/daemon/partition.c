@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "daemon/authority.h"
 #include "daemon/verbs.h"
+#include "gpu/inventory.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,25 +29,59 @@ static guint32 count_of(struct gpup_call *call)
     return count;
 }
 
-static void partition(struct gpup_call *call)
+static void partitioned_event(struct gpup_call *call)
 {
     struct gpup_gpu *gpu = gpu_of(call);
-    struct gpup_error *error = NULL;
 
-    if (!gpu)
-        gpup_error_set(&error, ENOENT, "the GPU is gone");
-    else
-        gpup_host_partition(call->daemon->host, gpu, count_of(call), gpup_call_is_dry(call),
-                            call->lines, &error);
-    if (error) {
-        gpup_call_fail(call, error);
-        return;
-    }
-    if (!gpup_call_is_dry(call))
+    if (gpu)
         gpup_events_add(call->daemon->events, GPUP_EVENT_PARTITION, call->user,
                         gpup_gpu_short_id(gpu), NULL, "%s",
                         (const char *)call->lines->pdata[call->lines->len - 1]);
     gpup_call_finish(call);
+}
+
+static int change_work(struct gpup_call *call, struct gpup_error **err)
+{
+    gpup_change_run(call->data);
+    return 0;
+}
+
+static void partitioned(struct gpup_call *call)
+{
+    struct gpup_error *error = NULL;
+
+    if (gpup_host_end_partition(call->daemon->host, call->data, call->gpu_key, count_of(call),
+                                call->lines, &error) < 0)
+        gpup_call_fail(call, error);
+    else
+        partitioned_event(call);
+}
+
+static void partition(struct gpup_call *call)
+{
+    struct gpup_gpu *gpu = gpu_of(call);
+    struct gpup_error *error = NULL;
+    struct gpup_change *change = NULL;
+
+    if (!gpu)
+        gpup_error_set(&error, ENOENT, "the GPU is gone");
+    else if (gpup_call_is_dry(call))
+        gpup_host_partition(call->daemon->host, gpu, count_of(call), true, call->lines, &error);
+    else
+        change = gpup_host_begin_partition(call->daemon->host, gpu, count_of(call), &error);
+    if (error) {
+        gpup_call_fail(call, error);
+        return;
+    }
+    if (!change) {
+        gpup_call_finish(call);
+        return;
+    }
+    if (call->data_free)
+        call->data_free(call->data);
+    call->data_free = NULL; /* gpup_host_end_partition() does */
+    call->data = change;
+    gpup_call_work(call, change_work, partitioned);
 }
 
 /* ---- VMs in the way ---- */
@@ -124,12 +159,18 @@ void gpup_verb_set_count(struct gpup_call *call)
         gpup_call_also(call, GPUP_ACTION_START, power_off);
 }
 
-void gpup_verb_rescan(struct gpup_call *call)
+static void rescanned(struct gpup_call *call)
 {
     struct gpup_error *error = NULL;
 
-    if (gpup_host_rescan(call->daemon->host, &error) < 0)
+    if (gpup_host_end_rescan(call->daemon->host, call->data, &error) < 0)
         gpup_call_fail(call, error);
     else
         gpup_call_finish(call);
+}
+
+void gpup_verb_rescan(struct gpup_call *call)
+{
+    call->data = gpup_host_begin_rescan(call->daemon->host);
+    gpup_call_work(call, change_work, rescanned);
 }

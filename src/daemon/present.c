@@ -90,6 +90,8 @@ void gpup_present_gpu(struct gpup_daemon *d, struct gpup_gpu *gpu, GpupGPU *g)
 
     if (!hardware)
         add_weaknesses(d, lines);
+    for (char **note = gpu->notes; note && *note; note++)
+        g_ptr_array_add(lines, g_strdup(*note));
     degraded = take_lines(lines);
     gpup_gpu_set_id(g, gpu->id);
     gpup_gpu_set_short_id(g, gpup_gpu_short_id(gpu));

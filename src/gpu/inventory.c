@@ -1,76 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gpu/inventory.h"
-
 #include "core/error.h"
 #include "core/resolve.h"
 #include "core/text.h"
+#include "gpu/change.h"
 
 #include <errno.h>
 #include <string.h>
 
-static const struct gpup_provider *const providers[] = {
-    &gpup_provider_rendernode,
-    &gpup_provider_software,
-};
+/* The GPUs and who holds their slots; what touches hardware is in change.c. */
 
-struct entry {
-    struct gpup_gpu *gpu;
-    const struct gpup_provider *provider;
-};
-
-struct gpup_inventory {
-    struct gpup_system system;
-    GArray *entries; /* struct entry */
-    GPtrArray *gpus; /* the same GPUs, borrowed, for the caller */
-};
-
-static void clear_entry(void *data)
+static struct gpup_entry *entry_at(GArray *entries, guint i)
 {
-    gpup_gpu_free(((struct entry *)data)->gpu);
-}
-
-/* By id, the software GPU last. */
-static int compare_entries(const void *a, const void *b)
-{
-    const struct gpup_gpu *x = ((const struct entry *)a)->gpu;
-    const struct gpup_gpu *y = ((const struct entry *)b)->gpu;
-    bool x_software = strcmp(x->id, "software") == 0;
-    bool y_software = strcmp(y->id, "software") == 0;
-
-    return x_software != y_software ? x_software - y_software : strcmp(x->id, y->id);
-}
-
-static GArray *probe_all(const struct gpup_system *system)
-{
-    GArray *entries = g_array_new(FALSE, TRUE, sizeof(struct entry));
-
-    g_array_set_clear_func(entries, clear_entry);
-    for (size_t i = 0; i < G_N_ELEMENTS(providers); i++) {
-        g_autoptr(GPtrArray) found = g_ptr_array_new();
-        GPUP_AUTO_ERROR err = NULL;
-
-        if (providers[i]->probe(system, found, &err) < 0)
-            g_warning("looking for %s GPUs: %s", providers[i]->name, gpup_error_message(err));
-        for (guint k = 0; k < found->len; k++) {
-            struct entry entry = {found->pdata[k], providers[i]};
-
-            g_array_append_val(entries, entry);
-        }
-    }
-    g_array_sort(entries, compare_entries);
-    return entries;
-}
-
-static struct entry *entry_at(GArray *entries, guint i)
-{
-    return &g_array_index(entries, struct entry, i);
+    return &g_array_index(entries, struct gpup_entry, i);
 }
 
 static void publish(struct gpup_inventory *inventory)
 {
     g_ptr_array_set_size(inventory->gpus, 0);
-    for (guint i = 0; i < inventory->entries->len; i++)
-        g_ptr_array_add(inventory->gpus, entry_at(inventory->entries, i)->gpu);
+    for (guint i = 0; i < inventory->entries->len; i++) {
+        struct gpup_entry *entry = entry_at(inventory->entries, i);
+
+        g_ptr_array_add(inventory->gpus, entry->gpu);
+        if (entry->stuck >= 0)
+            gpup_inventory_watch(inventory, entry->gpu->id, entry->stuck);
+        entry->stuck = -1;
+    }
 }
 
 struct gpup_inventory *gpup_inventory_new(const struct gpup_system *system, struct gpup_error **err)
@@ -79,7 +33,9 @@ struct gpup_inventory *gpup_inventory_new(const struct gpup_system *system, stru
 
     inventory->system = *system;
     inventory->gpus = g_ptr_array_new();
-    inventory->entries = probe_all(&inventory->system);
+    inventory->changes = g_ptr_array_new();
+    inventory->stuck = gpup_stuck_table();
+    inventory->entries = gpup_probe(&inventory->system, NULL);
     publish(inventory);
     return inventory;
 }
@@ -88,9 +44,19 @@ void gpup_inventory_free(struct gpup_inventory *inventory)
 {
     if (!inventory)
         return;
+    gpup_changes_orphan(inventory);
+    g_hash_table_unref(inventory->stuck);
     g_array_unref(inventory->entries);
     g_ptr_array_unref(inventory->gpus);
+    g_ptr_array_unref(inventory->changes);
     g_free(inventory);
+}
+
+void gpup_inventory_on_change(struct gpup_inventory *inventory, void (*changed)(void *data),
+                              void *data)
+{
+    inventory->changed = changed;
+    inventory->data = data;
 }
 
 struct gpup_gpu *const *gpup_inventory_gpus(struct gpup_inventory *inventory, size_t *n)
@@ -99,7 +65,7 @@ struct gpup_gpu *const *gpup_inventory_gpus(struct gpup_inventory *inventory, si
     return (struct gpup_gpu *const *)inventory->gpus->pdata;
 }
 
-static struct entry *find_by_key(GArray *entries, const char *key)
+static struct gpup_entry *find_by_key(GArray *entries, const char *key)
 {
     for (guint i = 0; i < entries->len; i++) {
         if (strcmp(entry_at(entries, i)->gpu->key, key) == 0)
@@ -108,55 +74,75 @@ static struct entry *find_by_key(GArray *entries, const char *key)
     return NULL;
 }
 
-static void move_slots(struct gpup_gpu *from, struct gpup_gpu *to)
+struct gpup_gpu *gpup_inventory_by_key(struct gpup_inventory *inventory, const char *key)
 {
+    struct gpup_entry *entry = find_by_key(inventory->entries, key);
+
+    return entry ? entry->gpu : NULL;
+}
+
+struct gpup_entry *gpup_inventory_entry(struct gpup_inventory *inventory,
+                                        const struct gpup_gpu *gpu)
+{
+    for (guint i = 0; i < inventory->entries->len; i++) {
+        if (entry_at(inventory->entries, i)->gpu == gpu)
+            return entry_at(inventory->entries, i);
+    }
+    return NULL;
+}
+
+static bool is_held(const struct gpup_gpu *gpu)
+{
+    return gpup_gpu_free_slots(gpu) < gpu->n_slots;
+}
+
+/* Slots of hardware are where the hardware says; of virtio they are what we say. */
+static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
+{
+    bool hardware = to->form != GPUP_FORM_VIRTIO || to->kind == GPUP_KIND_SRIOV;
+
+    to->changing = from->changing;
+    to->foreign = to->foreign && from->foreign;
+    if (hardware && to->n_slots != from->n_slots && is_held(from) && to->mode != GPUP_MODE_WEDGED)
+        gpup_gpu_set_problem(to, GPUP_MODE_UNUSABLE,
+                             "its VFs were changed by something else while VMs have partitions: "
+                             "stop those VMs, then gpup rescan");
+    else if (hardware && to->n_slots == from->n_slots)
+        for (size_t i = 0; i < to->n_slots; i++)
+            from->slots[i].function = to->slots[i].function;
+    else if (hardware && !is_held(from) && to->mode != GPUP_MODE_WEDGED)
+        return;
+    gpup_gpu_clear_slots(to);
     to->slots = g_steal_pointer(&from->slots);
     to->n_slots = from->n_slots;
-    to->fixed_vram = from->fixed_vram;
+    if (!hardware || to->fixed_vram == 0)
+        to->fixed_vram = from->fixed_vram;
     from->n_slots = 0;
     if (to->mode == GPUP_MODE_UNUSED && to->n_slots > 0)
         to->mode = GPUP_MODE_PARTITIONED;
 }
 
-static void mark_gone(struct gpup_gpu *gpu)
+void gpup_inventory_adopt(struct gpup_inventory *inventory, GArray *fresh)
 {
-    gpu->mode = GPUP_MODE_UNUSABLE;
-    free(gpu->reason);
-    gpu->reason = strdup("it is no longer in this host, but a VM still holds a partition of it");
-}
-
-int gpup_inventory_rescan(struct gpup_inventory *inventory, struct gpup_error **err)
-{
-    GArray *fresh = probe_all(&inventory->system);
-
     for (guint i = 0; i < inventory->entries->len; i++) {
-        struct entry *old = entry_at(inventory->entries, i);
-        struct entry *now = find_by_key(fresh, old->gpu->key);
+        struct gpup_entry *old = entry_at(inventory->entries, i);
+        struct gpup_entry *now = find_by_key(fresh, old->gpu->key);
 
-        if (now) {
-            move_slots(old->gpu, now->gpu);
-        } else if (gpup_gpu_free_slots(old->gpu) < old->gpu->n_slots) {
-            struct entry kept = {g_steal_pointer(&old->gpu), old->provider};
+        if (now && now->gpu->kind == old->gpu->kind) {
+            keep_slots(old->gpu, now->gpu);
+        } else if (!now && is_held(old->gpu)) {
+            struct gpup_entry kept = {g_steal_pointer(&old->gpu), old->provider, -1};
 
-            mark_gone(kept.gpu);
+            gpup_gpu_set_problem(kept.gpu, GPUP_MODE_UNUSABLE,
+                                 "it is no longer in this host, but a VM still holds a partition "
+                                 "of it");
             g_array_append_val(fresh, kept);
         }
     }
-    g_array_sort(fresh, compare_entries);
+    g_array_sort(fresh, gpup_compare_entries);
     g_array_unref(inventory->entries);
     inventory->entries = fresh;
     publish(inventory);
-    return 0;
-}
-
-static const struct gpup_provider *provider_of(struct gpup_inventory *inventory,
-                                               const struct gpup_gpu *gpu)
-{
-    for (guint i = 0; i < inventory->entries->len; i++) {
-        if (entry_at(inventory->entries, i)->gpu == gpu)
-            return entry_at(inventory->entries, i)->provider;
-    }
-    return NULL;
 }
 
 /* "1 to 32", or the counts one by one where there are gaps. */
@@ -176,7 +162,10 @@ static int check_count(const struct gpup_gpu *gpu, unsigned n, struct gpup_error
 {
     GPUP_AUTO_TEXT text = {0};
 
-    if (gpu->mode == GPUP_MODE_UNUSABLE && n > 0)
+    if (gpu->changing)
+        return gpup_error_set(err, EBUSY, "%s is being partitioned at this moment; try again",
+                              gpup_gpu_short_id(gpu));
+    if (gpu->mode == GPUP_MODE_WEDGED || (gpu->mode == GPUP_MODE_UNUSABLE && n > 0))
         return gpup_error_set(err, EINVAL, "%s cannot be partitioned: %s", gpup_gpu_short_id(gpu),
                               gpu->reason ? gpu->reason : "it is not usable");
     if (gpu->mode == GPUP_MODE_PASSTHROUGH)
@@ -215,54 +204,11 @@ int gpup_inventory_may_partition(const struct gpup_gpu *gpu, unsigned n, struct 
     return ret < 0 || n == gpu->n_slots ? ret : check_free(gpu, n, err);
 }
 
-static void drop_slots(struct gpup_gpu *gpu)
-{
-    for (size_t i = 0; i < gpu->n_slots; i++)
-        free(gpu->slots[i].vm);
-    free(gpu->slots);
-    gpu->slots = NULL;
-    gpu->n_slots = 0;
-}
-
-int gpup_inventory_partition(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned n,
-                             struct gpup_error **err)
-{
-    const struct gpup_provider *provider = provider_of(inventory, gpu);
-    struct gpup_slot *slots = NULL;
-    int ret = gpup_inventory_may_partition(gpu, n, err);
-
-    if (ret < 0 || n == gpu->n_slots)
-        return ret;
-    if (gpu->n_slots > 0 && provider->destroy) {
-        ret = provider->destroy(&inventory->system, gpu, err);
-        if (ret < 0)
-            return ret;
-    }
-    if (n > 0) {
-        slots = calloc(n, sizeof(*slots));
-        if (!slots)
-            return gpup_error_set(err, ENOMEM, "out of memory");
-    }
-    drop_slots(gpu);
-    gpu->slots = slots;
-    gpu->n_slots = n;
-    if (n > 0 && provider->create) {
-        ret = provider->create(&inventory->system, gpu, n, err);
-        if (ret < 0)
-            drop_slots(gpu);
-    }
-    if (gpu->mode != GPUP_MODE_UNUSABLE)
-        gpu->mode = gpu->n_slots ? GPUP_MODE_PARTITIONED : GPUP_MODE_UNUSED;
-    return ret;
-}
-
 int gpup_inventory_take(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned slot,
                         const char *adapter, const char *vm, const struct gpup_grant *grant,
                         struct gpup_error **err)
 {
-    const struct gpup_provider *provider = provider_of(inventory, gpu);
     struct gpup_slot *s;
-    int ret = 0;
 
     if (slot >= gpu->n_slots)
         return gpup_error_set(err, EINVAL, "%s has no partition %u", gpup_gpu_short_id(gpu), slot);
@@ -272,31 +218,61 @@ int gpup_inventory_take(struct gpup_inventory *inventory, struct gpup_gpu *gpu, 
                               slot, s->vm ? s->vm : "(unknown)");
     if (*adapter == '\0' || strlen(adapter) >= sizeof(s->adapter))
         return gpup_error_set(err, EINVAL, "'%s' is not an adapter's id", adapter);
-    if (provider->prepare)
-        ret = provider->prepare(&inventory->system, gpu, slot, grant, err);
-    if (ret < 0)
-        return ret;
     g_strlcpy(s->adapter, adapter, sizeof(s->adapter));
     s->vm = strdup(vm);
     s->grant = *grant;
     return 0;
 }
 
+void gpup_inventory_prepare(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned slot,
+                            gpup_inventory_done done, void *data)
+{
+    if (gpup_inventory_entry(inventory, gpu)->provider->prepare)
+        gpup_change_start(inventory, gpu, GPUP_OP_PREPARE, slot, done, data);
+    else
+        done(NULL, data);
+}
+
+static void free_slot(struct gpup_slot *slot)
+{
+    free(slot->vm);
+    *slot = (struct gpup_slot){.function = slot->function};
+}
+
+/* A slot that could not be cleared is not given to the next VM; it says why. */
+void gpup_inventory_cleared(struct gpup_gpu *gpu, unsigned slot, const struct gpup_error *err)
+{
+    struct gpup_slot *s = &gpu->slots[slot];
+    g_autofree char *text = NULL;
+
+    if (!err) {
+        free_slot(s);
+        return;
+    }
+    text = g_strdup_printf("(%s)", gpup_error_message(err));
+    free(s->vm);
+    s->vm = strdup(text);
+}
+
 int gpup_inventory_give_back(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned slot,
                              struct gpup_error **err)
 {
-    const struct gpup_provider *provider = provider_of(inventory, gpu);
     struct gpup_slot *s;
-    int ret = 0;
+    g_autofree char *text = NULL;
 
-    if (slot >= gpu->n_slots || gpup_slot_is_free(&gpu->slots[slot]))
+    if (slot >= gpu->n_slots || gpup_slot_is_free(&gpu->slots[slot]) ||
+        strcmp(gpu->slots[slot].adapter, GPUP_CLEARING) == 0)
         return 0;
     s = &gpu->slots[slot];
-    if (provider->release)
-        ret = provider->release(&inventory->system, gpu, slot, err);
-    if (ret < 0)
-        return ret;
+    if (!gpup_inventory_entry(inventory, gpu)->provider->release ||
+        !gpup_pci_is_address(s->function.address)) {
+        free_slot(s);
+        return 0;
+    }
+    text = g_strdup_printf("(being cleared after %s)", s->vm ? s->vm : "a VM");
+    gpup_change_start(inventory, gpu, GPUP_OP_RELEASE, slot, NULL, NULL);
+    g_strlcpy(s->adapter, GPUP_CLEARING, sizeof(s->adapter));
     free(s->vm);
-    *s = (struct gpup_slot){0};
+    s->vm = strdup(text);
     return 0;
 }

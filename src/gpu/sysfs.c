@@ -43,3 +43,54 @@ char *gpup_sysfs_link_name(const char *dir, const char *name)
 
     return target ? g_path_get_basename(target) : NULL;
 }
+
+int gpup_sysfs_write(const char *dir, const char *name, const char *text)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    ssize_t n;
+    int ret = 0;
+
+    if (fd < 0)
+        return -errno;
+    n = write(fd, text, strlen(text));
+    if (n < 0)
+        ret = -errno;
+    else if ((size_t)n != strlen(text))
+        ret = -EIO;
+    if (close(fd) < 0 && ret == 0)
+        ret = -errno;
+    return ret;
+}
+
+int gpup_sysfs_write_number(const char *dir, const char *name, uint64_t value)
+{
+    g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, (guint64)value);
+
+    return gpup_sysfs_write(dir, name, text);
+}
+
+bool gpup_sysfs_exists(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+static int compare_names(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+GPtrArray *gpup_sysfs_list(const char *dir, const char *name)
+{
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autoptr(GDir) entries = g_dir_open(path, 0, NULL);
+    const char *entry;
+
+    while (entries && (entry = g_dir_read_name(entries)))
+        g_ptr_array_add(names, g_strdup(entry));
+    g_ptr_array_sort(names, compare_names);
+    return names;
+}

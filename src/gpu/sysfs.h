@@ -17,5 +17,12 @@ char *gpup_sysfs_read(const char *dir, const char *name);
 bool gpup_sysfs_read_number(const char *dir, const char *name, uint64_t *value);
 /* The last part of what a link points at ("driver" -> "amdgpu"), or NULL. The caller's. */
 char *gpup_sysfs_link_name(const char *dir, const char *name);
+/* Writes one value, without a newline of its own. 0 or a negative errno. May block: in the helper
+ * only. */
+int gpup_sysfs_write(const char *dir, const char *name, const char *text);
+int gpup_sysfs_write_number(const char *dir, const char *name, uint64_t value);
+bool gpup_sysfs_exists(const char *dir, const char *name);
+/* Names in a folder (char *), sorted; empty where there is none. */
+GPtrArray *gpup_sysfs_list(const char *dir, const char *name);
 
 #endif

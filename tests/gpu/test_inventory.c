@@ -33,12 +33,16 @@ static void add_gpu(struct fixture *f, const char *node, const char *bdf, const 
     g_autofree char *link = g_build_filename(drm, "device", NULL);
     g_autofree char *driver_link = g_build_filename(dir, "driver", NULL);
     g_autofree char *driver_target = g_strconcat("../../bus/pci/drivers/", driver, NULL);
+    g_autofree char *bus = g_build_filename(f->sysfs, "bus", "pci", "devices", NULL);
+    g_autofree char *on_bus = g_build_filename(bus, bdf, NULL);
 
     put(dir, "vendor", vendor);
     put(dir, "device", device);
     put(dir, "subsystem_vendor", "0x1002\n");
     put(dir, "subsystem_device", "0x0001\n");
     g_assert_cmpint(g_mkdir_with_parents(drm, 0755), ==, 0);
+    g_assert_cmpint(g_mkdir_with_parents(bus, 0755), ==, 0);
+    g_assert_cmpint(symlink(dir, on_bus), ==, 0);
     g_assert_cmpint(symlink(dir, link), ==, 0);
     g_assert_cmpint(symlink(driver_target, driver_link), ==, 0);
 }

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_GPU_PCI_H
+#define GPUP_GPU_PCI_H
+
+#include "core/model.h"
+#include "gpu/system.h"
+
+#include <glib.h>
+
+/* A PCI function, as far as the PCI core tells it: reading this never blocks. */
+struct gpup_pci {
+    char *address; /* "0000:03:00.0" */
+    char *dir;     /* SYSFS/bus/pci/devices/ADDRESS */
+    uint64_t vendor, device, subvendor, subdevice;
+    uint64_t class;
+    char *driver;       /* or NULL */
+    bool is_vf;         /* it is another function's VF */
+    uint64_t total_vfs; /* how many VFs it can have at most; 0: no SR-IOV */
+};
+
+/* NULL when there is no such function (or it is gone meanwhile). */
+struct gpup_pci *gpup_pci_read(const struct gpup_system *system, const char *address);
+void gpup_pci_free(struct gpup_pci *pci);
+typedef struct gpup_pci gpup_pci; /* for g_autoptr */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_pci, gpup_pci_free)
+
+/* Display controllers and what the administrator allows, without VFs, ascending by address. */
+GPtrArray *gpup_pci_list(const struct gpup_system *system);
+
+/* "0000:03:00.0" as the kernel writes it. */
+bool gpup_pci_is_address(const char *text);
+/* 03:00.0 for 0000:03:00.0. Borrowed. */
+const char *gpup_pci_short(const char *address);
+
+/* A GPU with what its PCI function tells: id, stable key, name, vendor, driver, render node. */
+struct gpup_gpu *gpup_pci_gpu(const struct gpup_system *system, const struct gpup_pci *pci);
+
+/* Its memory by gpup.conf, or 0. */
+uint64_t gpup_pci_configured_memory(const struct gpup_system *system, const struct gpup_gpu *gpu);
+
+/* The addresses of its VFs (char *), by index. */
+GPtrArray *gpup_pci_vfs(const struct gpup_pci *pci);
+
+#endif
