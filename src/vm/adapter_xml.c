@@ -14,6 +14,7 @@ void gpup_domain_info_clear(struct gpup_domain_info *info)
     g_free(info->name);
     g_free(info->uuid);
     gpup_adapter_free(info->adapter);
+    g_strfreev(info->others);
     *info = (struct gpup_domain_info){.id = -1, .video = -1};
 }
 
@@ -83,6 +84,28 @@ static int read_adapter(const xmlNode *node, struct gpup_adapter **out, struct g
     return 0;
 }
 
+/* What the VM is given by <hostdev>: the adapter's own, and what its user put there. */
+static void read_hostdevs(const xmlNode *domain, struct gpup_domain_info *info)
+{
+    xmlNode *devices = gpup_xml_child(domain, "devices", NULL);
+    xmlNode *ours = info->adapter ? gpup_xml_hostdev_of(domain, info->adapter->id) : NULL;
+    g_autoptr(GStrvBuilder) others = g_strv_builder_new();
+
+    info->hostdev = ours;
+    for (xmlNode *h = devices ? gpup_xml_child(devices, "hostdev", NULL) : NULL; h;
+         h = gpup_xml_child(devices, "hostdev", h)) {
+        char address[GPUP_ADDRESS_SIZE];
+
+        if (!gpup_xml_hostdev_address(h, address))
+            continue;
+        if (h == ours)
+            g_strlcpy(info->address, address, sizeof(info->address));
+        else
+            g_strv_builder_add(others, address);
+    }
+    info->others = g_strv_builder_end(others);
+}
+
 static int read_domain(const xmlNode *domain, struct gpup_domain_info *info,
                        struct gpup_error **err)
 {
@@ -97,8 +120,10 @@ static int read_domain(const xmlNode *domain, struct gpup_domain_info *info,
         return gpup_error_set(err, EINVAL, "the VM's definition has no name");
     if (id && g_ascii_string_to_unsigned(id, 10, 0, G_MAXINT32, &number, NULL))
         info->id = (int)number;
-    if (!adapter)
+    if (!adapter) {
+        read_hostdevs(domain, info);
         return 0;
+    }
     if (n_adapters > 1)
         return gpup_error_set(err, EINVAL, "%s has %u adapters: one is the most", info->name,
                               n_adapters);
@@ -106,6 +131,7 @@ static int read_domain(const xmlNode *domain, struct gpup_domain_info *info,
         return gpup_error_wrap(err, "%s", info->name);
     if (!gpup_xml_video_of(domain, info->adapter->id, &info->video))
         info->video = -1;
+    read_hostdevs(domain, info);
     return 0;
 }
 

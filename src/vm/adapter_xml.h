@@ -5,6 +5,7 @@
 #include "core/model.h"
 #include "wire/gpupd.h" /* GPUP_VM_DIR */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct gpup_error;
@@ -16,7 +17,10 @@ struct gpup_domain_info {
     char *uuid;
     int id;                       /* libvirt's number of the running VM, or -1 */
     struct gpup_adapter *adapter; /* NULL: none */
-    int video; /* index of the adapter's video device among all video devices, or -1 */
+    int video;    /* index of the adapter's video device among all video devices, or -1 */
+    bool hostdev; /* the adapter's <hostdev> is there, */
+    char address[GPUP_ADDRESS_SIZE]; /* and what it names: "0000:03:00.1", "" for a mediated one */
+    char **others;                   /* the addresses of all other PCI <hostdev>, ended by NULL */
 };
 
 void gpup_domain_info_clear(struct gpup_domain_info *info);

@@ -115,10 +115,6 @@ static int check_kind(const struct gpup_edit *edit, const struct gpup_adapter *a
                               "gpup unassign %s, then gpup assign %s --kind %s",
                               edit->name, kind, edit->name, edit->name,
                               gpup_kind_name(adapter->kind));
-    if (adapter->kind != GPUP_KIND_VIRTIO)
-        return gpup_error_set(err, EOPNOTSUPP,
-                              "this version has no provider for SR-IOV, it gives VMs virtio "
-                              "partitions only: leave --kind out, or say --kind virtio");
     return 0;
 }
 
@@ -134,6 +130,15 @@ static int check_element(const struct gpup_edit *edit, unsigned n, struct gpup_e
                           edit->name);
 }
 
+static int check_virtio(const struct gpup_edit *edit, struct gpup_error **err)
+{
+    int ret = check_guest(edit, err);
+
+    if (ret == 0)
+        ret = gpup_check_display(edit, err);
+    return ret == 0 ? gpup_check_memory(edit, err) : ret;
+}
+
 static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
                   struct gpup_error **err)
 {
@@ -146,20 +151,21 @@ static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
     if (ret == 0)
         ret = check_kind(edit, adapter, err);
     if (ret == 0)
-        ret = check_guest(edit, err);
-    if (ret == 0)
-        ret = gpup_check_display(edit, err);
-    if (ret == 0)
-        ret = gpup_check_memory(edit, err);
+        ret = adapter->kind == GPUP_KIND_VIRTIO ? check_virtio(edit, err)
+                                                : gpup_check_hostdev(edit, err);
     if (ret < 0)
         return ret;
     describe_values(edit, adapter);
     if (!edit->element)
         new_element(edit, adapter);
     write_values(edit->element, adapter);
-    gpup_share_memory(edit);
-    gpup_add_primary(edit);
-    gpup_add_video(edit);
+    if (adapter->kind == GPUP_KIND_VIRTIO) {
+        gpup_share_memory(edit);
+        gpup_add_primary(edit);
+        gpup_add_video(edit);
+    } else {
+        gpup_add_hostdev(edit);
+    }
     return 0;
 }
 
@@ -188,13 +194,14 @@ static GStrv to_lines(GPtrArray *lines)
     return (GStrv)g_ptr_array_free(lines, FALSE);
 }
 
-int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter, unsigned flags,
-                            char **out, GStrv *lines, struct gpup_error **err)
+int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
+                            const struct gpup_device *device, unsigned flags, char **out,
+                            GStrv *lines, struct gpup_error **err)
 {
     GPUP_AUTO_XML doc = NULL;
     g_autofree char *name = NULL;
     g_autoptr(GPtrArray) done = g_ptr_array_new_with_free_func(g_free);
-    struct gpup_edit edit = {.flags = flags, .lines = done};
+    struct gpup_edit edit = {.flags = flags, .device = device, .lines = done};
     int ret = gpup_xml_parse(xml, strlen(xml), &doc, err);
 
     if (ret < 0)
@@ -206,6 +213,27 @@ int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
         return ret;
     *out = dump(doc);
     *lines = to_lines(g_steal_pointer(&done));
+    return 0;
+}
+
+int gpup_domain_set_device(const char *xml, const struct gpup_device *device, char **out,
+                           struct gpup_error **err)
+{
+    GPUP_AUTO_XML doc = NULL;
+    xmlNode *element, *hostdev;
+    g_autofree char *id = NULL;
+    int ret = gpup_xml_parse(xml, strlen(xml), &doc, err);
+
+    *out = NULL;
+    if (ret < 0)
+        return ret;
+    element = gpup_xml_adapter(xmlDocGetRootElement(doc), NULL);
+    id = element ? gpup_xml_attribute(element, "id") : NULL;
+    hostdev = id ? gpup_xml_hostdev_of(xmlDocGetRootElement(doc), id) : NULL;
+    if (!hostdev)
+        return gpup_error_set(err, ENOENT, "the adapter's <hostdev> is not in the definition");
+    if (gpup_set_hostdev(hostdev, device, id))
+        *out = dump(doc);
     return 0;
 }
 

@@ -17,14 +17,23 @@ struct gpup_error;
 #define GPUP_DOMAIN_FORCE       1u /* a Windows guest */
 #define GPUP_DOMAIN_NO_OVERRIDE 2u /* this libvirt does not know qemu:override */
 
+/* The host's device behind an adapter, as it is known before the VM starts. */
+struct gpup_device {
+    enum gpup_form form;             /* not GPUP_FORM_VIRTIO */
+    char address[GPUP_ADDRESS_SIZE]; /* "0000:03:00.1"; not used for a mediated device */
+    uint64_t memory;                 /* bytes of its 64-bit memory BARs; 0: not known */
+};
+
 /*
  * Adds the adapter and its device, or changes the values of the one that is there and adds what of
  * its device is missing. An adapter without an id (first character '\0') gets one; the id of one
- * that is there stays. *out and *lines (what was done) are the caller's.
- * -EINVAL or -EOPNOTSUPP: the VM cannot have it; the message says the way out.
+ * that is there stays, and so does its device. device: NULL for kind virtio. *out and *lines (what
+ * was done) are the caller's. -EINVAL or -EOPNOTSUPP: the VM cannot have it; the message says the
+ * way out.
  */
-int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter, unsigned flags,
-                            char **out, GStrv *lines, struct gpup_error **err);
+int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
+                            const struct gpup_device *device, unsigned flags, char **out,
+                            GStrv *lines, struct gpup_error **err);
 
 /*
  * libvirt may give the new device a PCI port of its own. Compares the definition before and after,
@@ -32,6 +41,14 @@ int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
  * none.
  */
 int gpup_domain_note_ports(const char *before, const char *after, char **out,
+                           struct gpup_error **err);
+
+/*
+ * Makes the adapter's <hostdev> name this device of the host; everything else stays, what its user
+ * wrote into the element too. *out: the definition, or NULL when it does so already. -ENOENT when
+ * the VM has no adapter with a <hostdev>.
+ */
+int gpup_domain_set_device(const char *xml, const struct gpup_device *device, char **out,
                            struct gpup_error **err);
 
 /* -ENOENT when there is no adapter. */

@@ -12,7 +12,6 @@
 #define QEMU_NS "http://libvirt.org/schemas/domain/qemu/1.0"
 
 /* libvirt keeps aliases that begin with ua-: they name what is ours */
-#define DEVICE_ALIAS  "ua-gpup-"        /* and the adapter's id */
 #define DISPLAY_ALIAS "ua-gpup-display" /* the primary display that we added */
 
 void gpup_edit_say(struct gpup_edit *edit, const char *fmt, ...)
@@ -327,7 +326,7 @@ static xmlNode *new_device(struct gpup_edit *edit)
 {
     g_autofree char *id = gpup_xml_attribute(edit->element, "id");
     g_autofree char *path = g_build_filename(GPUP_VM_DIR, id, NULL);
-    g_autofree char *alias = g_strconcat(DEVICE_ALIAS, id, NULL);
+    g_autofree char *alias = g_strconcat(GPUP_DEVICE_ALIAS, id, NULL);
     xmlNode *video = gpup_xml_append(devices_of(edit->domain), "video");
     xmlNode *model, *acceleration;
 
@@ -342,8 +341,8 @@ static xmlNode *new_device(struct gpup_edit *edit)
     return video;
 }
 
-static xmlNode *qemu_child(const xmlNode *parent, const char *name, const char *attribute,
-                           const char *value)
+xmlNode *gpup_qemu_child(const xmlNode *parent, const char *name, const char *attribute,
+                         const char *value)
 {
     for (xmlNode *n = parent ? parent->children : NULL; n; n = n->next) {
         if (gpup_xml_is(n, name) && n->ns && strcmp((const char *)n->ns->href, QEMU_NS) == 0 &&
@@ -353,33 +352,33 @@ static xmlNode *qemu_child(const xmlNode *parent, const char *name, const char *
     return NULL;
 }
 
-static xmlNode *override_list(struct gpup_edit *edit)
+xmlNode *gpup_qemu_list(struct gpup_edit *edit, const char *name, const char *note)
 {
-    xmlNode *list = qemu_child(edit->domain, "override", NULL, NULL);
+    xmlNode *list = gpup_qemu_child(edit->domain, name, NULL, NULL);
     xmlNs *ns = xmlSearchNsByHref(edit->domain->doc, edit->domain, (const xmlChar *)QEMU_NS);
 
     if (list)
         return list;
-    list = gpup_xml_append(edit->domain, "override");
+    list = gpup_xml_append(edit->domain, name);
     xmlSetNs(list, ns ? ns : xmlNewNs(list, (const xmlChar *)QEMU_NS, (const xmlChar *)"qemu"));
-    gpup_edit_note(edit, "added", "override-list", NULL);
+    gpup_edit_note(edit, "added", note, NULL);
     return list;
 }
 
 static xmlNode *our_override(const xmlNode *list, const xmlNode *element)
 {
     g_autofree char *id = gpup_xml_attribute(element, "id");
-    g_autofree char *alias = g_strconcat(DEVICE_ALIAS, id, NULL);
+    g_autofree char *alias = g_strconcat(GPUP_DEVICE_ALIAS, id, NULL);
 
-    return qemu_child(list, "device", "alias", alias);
+    return gpup_qemu_child(list, "device", "alias", alias);
 }
 
 /* A device without outputs has no console that a display could refuse. */
 static void add_override(struct gpup_edit *edit, const char *display)
 {
     g_autofree char *id = gpup_xml_attribute(edit->element, "id");
-    g_autofree char *alias = g_strconcat(DEVICE_ALIAS, id, NULL);
-    xmlNode *device, *property, *list = override_list(edit);
+    g_autofree char *alias = g_strconcat(GPUP_DEVICE_ALIAS, id, NULL);
+    xmlNode *device, *property, *list = gpup_qemu_list(edit, "override", "override-list");
 
     if (our_override(list, edit->element))
         return;
@@ -436,10 +435,10 @@ static xmlNode *remove_if_empty(xmlNode *node)
 
 static void undo_override(struct gpup_edit *edit)
 {
-    xmlNode *list = qemu_child(edit->domain, "override", NULL, NULL);
+    xmlNode *list = gpup_qemu_child(edit->domain, "override", NULL, NULL);
     xmlNode *device = our_override(list, edit->element);
-    xmlNode *frontend = qemu_child(device, "frontend", NULL, NULL);
-    xmlNode *property = qemu_child(frontend, "property", "name", "max_outputs");
+    xmlNode *frontend = gpup_qemu_child(device, "frontend", NULL, NULL);
+    xmlNode *property = gpup_qemu_child(frontend, "property", "name", "max_outputs");
 
     if (!property)
         return;
@@ -452,7 +451,7 @@ static void undo_override(struct gpup_edit *edit)
 
 static void undo_override_list(struct gpup_edit *edit)
 {
-    xmlNode *list = qemu_child(edit->domain, "override", NULL, NULL);
+    xmlNode *list = gpup_qemu_child(edit->domain, "override", NULL, NULL);
 
     if (list)
         remove_if_empty(list);
@@ -476,4 +475,6 @@ void gpup_undo_part(struct gpup_edit *edit, const char *what, const char *was)
         undo_override(edit);
     else if (strcmp(what, "override-list") == 0)
         undo_override_list(edit);
+    else
+        gpup_undo_hostdev(edit, what, was);
 }

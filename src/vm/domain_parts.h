@@ -7,15 +7,18 @@
 #include <stdbool.h>
 
 struct gpup_error;
+struct gpup_device;
 
-/* The single changes that a virtio adapter needs in a domain, each with its check, its note and its
- * undoing. Each adds only what is missing, so that adding twice is adding once. */
+/* The single changes that a virtio adapter or a hostdev adapter needs in a domain, each with its
+ * check, its note and its undoing. Each adds only what is missing, so that adding twice is adding
+ * once. */
 struct gpup_edit {
     xmlNode *domain;
-    xmlNode *element; /* the adapter's, which keeps the notes */
-    const char *name; /* of the VM */
-    unsigned flags;   /* GPUP_DOMAIN_... */
-    GPtrArray *lines; /* what was done, for people */
+    xmlNode *element;                 /* the adapter's, which keeps the notes */
+    const char *name;                 /* of the VM */
+    unsigned flags;                   /* GPUP_DOMAIN_... */
+    const struct gpup_device *device; /* what is given by <hostdev>, or NULL */
+    GPtrArray *lines;                 /* what was done, for people */
 };
 
 void gpup_edit_say(struct gpup_edit *edit, const char *fmt, ...)
@@ -36,6 +39,22 @@ void gpup_share_memory(struct gpup_edit *edit);
 void gpup_add_primary(struct gpup_edit *edit);
 /* Our device, and for SPICE what keeps QEMU from giving it a console. */
 void gpup_add_video(struct gpup_edit *edit);
+
+/* The VM can have a device of the host. */
+int gpup_check_hostdev(const struct gpup_edit *edit, struct gpup_error **err);
+/* Our <hostdev>, and where its memory is large, a window for it. */
+void gpup_add_hostdev(struct gpup_edit *edit);
+/* Makes our <hostdev> name another function; what its user added to it stays. False: it does so
+ * already. */
+bool gpup_set_hostdev(xmlNode *hostdev, const struct gpup_device *device, const char *adapter_id);
+/* gpup_undo_part() of what gpup_add_hostdev() noted. */
+void gpup_undo_hostdev(struct gpup_edit *edit, const char *what, const char *was);
+
+/* The list of QEMU arguments or overrides (namespace qemu) of a domain, or NULL. */
+xmlNode *gpup_qemu_child(const xmlNode *parent, const char *name, const char *attribute,
+                         const char *value);
+/* The same, made where there is none; noted as `note`. */
+xmlNode *gpup_qemu_list(struct gpup_edit *edit, const char *name, const char *note);
 
 /* Undoes what a note says; what the user has changed since stays, and `lines` say so. */
 void gpup_undo_part(struct gpup_edit *edit, const char *what, const char *was);

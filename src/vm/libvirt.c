@@ -282,7 +282,7 @@ static int edit(virConnect *connection, virDomain *domain, const struct gpup_ada
 
     if (!before)
         return gpup_libvirt_error(err, virDomainGetName(domain));
-    ret = adapter ? gpup_domain_add_adapter(before, adapter, domain_flags(connection, flags),
+    ret = adapter ? gpup_domain_add_adapter(before, adapter, NULL, domain_flags(connection, flags),
                                             &after, lines, err)
                   : gpup_domain_remove_adapter(before, &after, lines, err);
     if (ret < 0 || flags & GPUP_ASSIGN_DRY_RUN)

@@ -144,3 +144,48 @@ xmlNode *gpup_xml_video_of(const xmlNode *domain, const char *adapter_id, int *i
     }
     return NULL;
 }
+
+xmlNode *gpup_xml_hostdev_of(const xmlNode *domain, const char *adapter_id)
+{
+    g_autofree char *alias = g_strconcat(GPUP_DEVICE_ALIAS, adapter_id, NULL);
+    xmlNode *devices = gpup_xml_child(domain, "devices", NULL);
+
+    for (xmlNode *h = devices ? gpup_xml_child(devices, "hostdev", NULL) : NULL; h;
+         h = gpup_xml_child(devices, "hostdev", h)) {
+        xmlNode *name = gpup_xml_child(h, "alias", NULL);
+
+        if (name && gpup_xml_attribute_is(name, "name", alias))
+            return h;
+    }
+    return NULL;
+}
+
+/* Any base, as libvirt reads it; libvirt itself writes 0x.. */
+static bool read_part(const xmlNode *address, const char *name, guint64 most, guint64 *value)
+{
+    g_autofree char *text = gpup_xml_attribute(address, name);
+    char *end = NULL;
+
+    if (!text)
+        return strcmp(name, "domain") == 0; /* 0 where it is left out */
+    if (!g_ascii_isdigit(*text))
+        return false;
+    *value = g_ascii_strtoull(text, &end, 0);
+    return end && *end == '\0' && *value <= most;
+}
+
+bool gpup_xml_hostdev_address(const xmlNode *hostdev, char out[GPUP_ADDRESS_SIZE])
+{
+    xmlNode *source = gpup_xml_child(hostdev, "source", NULL);
+    xmlNode *address = source ? gpup_xml_child(source, "address", NULL) : NULL;
+    guint64 domain = 0, bus, slot, function;
+
+    if (!address || !gpup_xml_attribute_is(hostdev, "type", "pci") ||
+        !read_part(address, "domain", 0xffffffff, &domain) ||
+        !read_part(address, "bus", 0xff, &bus) || !read_part(address, "slot", 0x1f, &slot) ||
+        !read_part(address, "function", 7, &function))
+        return false;
+    g_snprintf(out, GPUP_ADDRESS_SIZE, "%04x:%02x:%02x.%x", (unsigned)domain, (unsigned)bus,
+               (unsigned)slot, (unsigned)function);
+    return true;
+}

@@ -2,6 +2,8 @@
 #ifndef GPUP_VM_XML_H
 #define GPUP_VM_XML_H
 
+#include "core/model.h"
+
 #include <glib.h>
 #include <libxml/tree.h>
 #include <stdbool.h>
@@ -36,5 +38,13 @@ bool gpup_xml_has_elements(const xmlNode *node);
 xmlNode *gpup_xml_adapter(const xmlNode *domain, unsigned *n);
 /* Our video device among the domain's, by the path it was given; *index (may be NULL) counts. */
 xmlNode *gpup_xml_video_of(const xmlNode *domain, const char *adapter_id, int *index);
+
+/* libvirt keeps aliases that begin with ua-: they name what is ours. */
+#define GPUP_DEVICE_ALIAS "ua-gpup-" /* and the adapter's id */
+
+/* Our <hostdev> among the domain's, by its alias, or NULL. */
+xmlNode *gpup_xml_hostdev_of(const xmlNode *domain, const char *adapter_id);
+/* "0000:03:00.1": the PCI function that a <hostdev> gives away. False for anything else. */
+bool gpup_xml_hostdev_address(const xmlNode *hostdev, char address[GPUP_ADDRESS_SIZE]);
 
 #endif

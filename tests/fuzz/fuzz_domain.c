@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (gpup_domain_info_read((const char *)data, size, &info, NULL) == 0)
         gpup_domain_info_clear(&info);
-    if (gpup_domain_add_adapter(xml, &adapter, 0, &with, &added, NULL) == 0)
+    if (gpup_domain_add_adapter(xml, &adapter, NULL, 0, &with, &added, NULL) == 0)
         gpup_domain_remove_adapter(with, &without, &removed, NULL);
     return 0;
 }
