@@ -164,8 +164,8 @@ static int assign_work(struct gpup_call *call, struct gpup_error **err)
 {
     struct assignment *a = call->data;
     GStrv lines = NULL;
-    int ret = gpup_manager_assign(gpup_vms_manager(call->daemon->vms), a->vm, a->adapter, a->flags,
-                                  &lines, err);
+    int ret = gpup_manager_assign(gpup_vms_manager(call->daemon->vms), a->vm, a->adapter, NULL,
+                                  a->flags, &lines, err);
 
     if (ret == 0)
         take_lines(call, lines);

@@ -78,7 +78,7 @@ static char *describe_placement(struct gpup_daemon *d, const struct gpup_vm *vm,
 
 static int start_work(struct gpup_call *call, struct gpup_error **err)
 {
-    return gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call), err);
+    return gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call), NULL, err);
 }
 
 static void tell_power(struct gpup_call *call, const char *what)

@@ -9,6 +9,11 @@
 #include <glib.h>
 #include <string.h>
 
+bool gpup_domain_has_device(const struct gpup_domain_info *info, const struct gpup_adapter *adapter)
+{
+    return adapter->kind == GPUP_KIND_VIRTIO ? info->video >= 0 : info->hostdev;
+}
+
 void gpup_domain_info_clear(struct gpup_domain_info *info)
 {
     g_free(info->name);

@@ -23,6 +23,10 @@ struct gpup_domain_info {
     char **others;                   /* the addresses of all other PCI <hostdev>, ended by NULL */
 };
 
+/* Whether the definition has the device of this adapter, which is its own. */
+bool gpup_domain_has_device(const struct gpup_domain_info *info,
+                            const struct gpup_adapter *adapter);
+
 void gpup_domain_info_clear(struct gpup_domain_info *info);
 
 /*

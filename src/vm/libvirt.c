@@ -34,6 +34,7 @@ void gpup_vm_free(struct gpup_vm *vm)
     g_free(vm->uuid);
     g_free(vm->state);
     g_free(vm->problem);
+    g_strfreev(vm->others);
     gpup_adapter_free(vm->adapter);
     g_free(vm);
 }
@@ -92,9 +93,11 @@ static struct gpup_vm *describe(virDomain *domain)
         vm->problem = g_strdup(gpup_error_message(err));
     } else {
         vm->adapter = g_steal_pointer(&info.adapter);
-        if (vm->adapter && vm->adapter->kind == GPUP_KIND_VIRTIO && info.video < 0)
-            vm->problem = g_strdup_printf("its video device is not in the definition any more: "
-                                          "gpup unassign %s, then gpup assign %s",
+        vm->others = g_steal_pointer(&info.others);
+        g_strlcpy(vm->address, info.address, sizeof(vm->address));
+        if (vm->adapter && !gpup_domain_has_device(&info, vm->adapter))
+            vm->problem = g_strdup_printf("its partition's device is not in the definition any "
+                                          "more: gpup unassign %s, then gpup assign %s",
                                           vm->name, vm->name);
     }
     gpup_domain_info_clear(&info);
@@ -271,9 +274,16 @@ static GStrv add_when(GStrv lines, virDomain *domain)
     return g_strv_builder_end(builder);
 }
 
-/* One edit of a VM's definition; adapter NULL takes the adapter out. */
-static int edit(virConnect *connection, virDomain *domain, const struct gpup_adapter *adapter,
-                unsigned flags, GStrv *lines, struct gpup_error **err)
+/* What is to be changed. */
+struct edits {
+    const struct gpup_adapter *adapter; /* NULL takes it out */
+    const struct gpup_device *device;
+    unsigned flags; /* GPUP_ASSIGN_... */
+};
+
+/* One edit of a VM's definition. */
+static int edit(virConnect *connection, virDomain *domain, const struct edits *edits, GStrv *lines,
+                struct gpup_error **err)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&editing);
     g_autofree char *before = editable(domain);
@@ -282,17 +292,18 @@ static int edit(virConnect *connection, virDomain *domain, const struct gpup_ada
 
     if (!before)
         return gpup_libvirt_error(err, virDomainGetName(domain));
-    ret = adapter ? gpup_domain_add_adapter(before, adapter, NULL, domain_flags(connection, flags),
-                                            &after, lines, err)
-                  : gpup_domain_remove_adapter(before, &after, lines, err);
-    if (ret < 0 || flags & GPUP_ASSIGN_DRY_RUN)
+    ret = edits->adapter
+              ? gpup_domain_add_adapter(before, edits->adapter, edits->device,
+                                        domain_flags(connection, edits->flags), &after, lines, err)
+              : gpup_domain_remove_adapter(before, &after, lines, err);
+    if (ret < 0 || edits->flags & GPUP_ASSIGN_DRY_RUN)
         return ret;
     ret = define(connection, after, err);
-    return ret == 0 && adapter ? note_ports(connection, domain, before, err) : ret;
+    return ret == 0 && edits->adapter ? note_ports(connection, domain, before, err) : ret;
 }
 
-static int change(struct gpup_manager *manager, const char *vm, const struct gpup_adapter *adapter,
-                  unsigned flags, GStrv *lines, struct gpup_error **err)
+static int change(struct gpup_manager *manager, const char *vm, const struct edits *edits,
+                  GStrv *lines, struct gpup_error **err)
 {
     g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
@@ -302,28 +313,77 @@ static int change(struct gpup_manager *manager, const char *vm, const struct gpu
     if (ret == 0)
         ret = check_assignable(connection, domain, err);
     if (ret == 0)
-        ret = edit(connection, domain, adapter, flags, &done, err);
+        ret = edit(connection, domain, edits, &done, err);
     if (ret == 0)
         *lines = add_when(g_steal_pointer(&done), domain);
     return ret;
 }
 
 int gpup_manager_assign(struct gpup_manager *manager, const char *vm,
-                        const struct gpup_adapter *adapter, unsigned flags, GStrv *lines,
-                        struct gpup_error **err)
+                        const struct gpup_adapter *adapter, const struct gpup_device *device,
+                        unsigned flags, GStrv *lines, struct gpup_error **err)
 {
-    return change(manager, vm, adapter, flags, lines, err);
+    const struct edits edits = {adapter, device, flags};
+
+    return change(manager, vm, &edits, lines, err);
 }
 
 int gpup_manager_unassign(struct gpup_manager *manager, const char *vm, unsigned flags,
                           GStrv *lines, struct gpup_error **err)
 {
-    return change(manager, vm, NULL, flags, lines, err);
+    const struct edits edits = {.flags = flags};
+
+    return change(manager, vm, &edits, lines, err);
+}
+
+int gpup_manager_move(struct gpup_manager *manager, const char *vm,
+                      const struct gpup_device *device, struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    g_autoptr(GMutexLocker) locker = NULL;
+    g_autofree char *before = NULL, *after = NULL;
+    int ret = open_domain(manager, vm, &connection, &domain, err);
+
+    if (ret < 0)
+        return ret;
+    locker = g_mutex_locker_new(&editing);
+    before = editable(domain);
+    if (!before)
+        return gpup_libvirt_error(err, vm);
+    ret = gpup_domain_set_device(before, device, &after, err);
+    return ret == 0 && after ? define(connection, after, err) : ret;
 }
 
 /* ---- start and stop ---- */
 
-int gpup_manager_start(struct gpup_manager *manager, const char *vm, struct gpup_error **err)
+/* Its definition stays as it is: only this start has another device. */
+static int start_with(virConnect *connection, virDomain *domain, const struct gpup_device *device,
+                      struct gpup_error **err)
+{
+    g_autofree char *xml = editable(domain);
+    g_autofree char *with = NULL;
+    g_autoptr(domain_t) started = NULL;
+    int ret;
+
+    /* it would start afresh, and the saved state would not fit its disks any more */
+    if (virDomainHasManagedSaveImage(domain, 0) == 1)
+        return gpup_error_set(
+            err, EBUSY,
+            "%s has a saved state from before: go on with it (virsh start %s), or "
+            "drop it (virsh managedsave-remove %s)",
+            virDomainGetName(domain), virDomainGetName(domain), virDomainGetName(domain));
+    ret = xml ? gpup_domain_set_device(xml, device, &with, err)
+              : gpup_libvirt_error(err, virDomainGetName(domain));
+
+    if (ret < 0)
+        return ret;
+    started = virDomainCreateXML(connection, with ? with : xml, 0);
+    return started ? 0 : gpup_libvirt_error(err, virDomainGetName(domain));
+}
+
+int gpup_manager_start(struct gpup_manager *manager, const char *vm,
+                       const struct gpup_device *device, struct gpup_error **err)
 {
     g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
@@ -333,6 +393,8 @@ int gpup_manager_start(struct gpup_manager *manager, const char *vm, struct gpup
         return ret;
     if (virDomainIsActive(domain) == 1)
         return gpup_error_set(err, EBUSY, "%s is running already", vm);
+    if (device)
+        return start_with(connection, domain, device, err);
     return virDomainCreate(domain) < 0 ? gpup_libvirt_error(err, vm) : 0;
 }
 

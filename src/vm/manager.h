@@ -6,6 +6,7 @@
 
 #include <glib.h>
 
+struct gpup_device;
 struct gpup_error;
 
 /*
@@ -20,8 +21,10 @@ struct gpup_vm {
     char *uuid;
     char *state; /* "running", "shut off", "paused", ... */
     bool active;
-    struct gpup_adapter *adapter; /* NULL: none */
-    char *problem;                /* why its adapter cannot be read, or NULL */
+    struct gpup_adapter *adapter;    /* NULL: none */
+    char address[GPUP_ADDRESS_SIZE]; /* what its adapter's <hostdev> names now, or "" */
+    char **others;                   /* PCI functions that its user gave it by <hostdev> */
+    char *problem;                   /* why its adapter cannot be read, or NULL */
 };
 
 void gpup_vm_free(struct gpup_vm *vm);
@@ -62,17 +65,24 @@ int gpup_manager_get(struct gpup_manager *manager, const char *vm, struct gpup_v
 
 /*
  * Writes the adapter into the VM's persistent definition and adds its device, or changes the
- * values of the one it has (the kind of an existing adapter cannot change: -EINVAL). `lines`: what
- * was (would be) done, one line each, owned by the caller.
+ * values of the one it has (the kind of an existing adapter cannot change: -EINVAL). device: the
+ * host's, for any kind but virtio, else NULL; one that the VM has stays. `lines`: what was (would
+ * be) done, one line each, owned by the caller.
  */
 int gpup_manager_assign(struct gpup_manager *manager, const char *vm,
-                        const struct gpup_adapter *adapter, unsigned flags, GStrv *lines,
-                        struct gpup_error **err);
+                        const struct gpup_adapter *adapter, const struct gpup_device *device,
+                        unsigned flags, GStrv *lines, struct gpup_error **err);
 /* Removes exactly what assign added. -ENOENT when the VM has no adapter. */
 int gpup_manager_unassign(struct gpup_manager *manager, const char *vm, unsigned flags,
                           GStrv *lines, struct gpup_error **err);
 
-int gpup_manager_start(struct gpup_manager *manager, const char *vm, struct gpup_error **err);
+/* Makes the adapter's <hostdev> name this device from the VM's next start on. */
+int gpup_manager_move(struct gpup_manager *manager, const char *vm,
+                      const struct gpup_device *device, struct gpup_error **err);
+
+/* device: what its adapter gets for this start only, whatever the definition says; or NULL. */
+int gpup_manager_start(struct gpup_manager *manager, const char *vm,
+                       const struct gpup_device *device, struct gpup_error **err);
 /* power_off: pull the plug; else ask the guest and wait up to timeout_s; -ETIMEDOUT says so. */
 int gpup_manager_stop(struct gpup_manager *manager, const char *vm, bool power_off,
                       unsigned timeout_s, struct gpup_error **err);

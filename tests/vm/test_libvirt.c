@@ -140,12 +140,12 @@ static void what_there_is_not(struct world *w, const void *uri)
     assert_failed(gpup_manager_get(w->manager, "win11", &vm, &err), &err, ENOENT,
                   "no VM 'win11'; there are: test");
     g_assert_null(vm);
-    assert_failed(gpup_manager_start(w->manager, "win11", &err), &err, ENOENT, "win11");
+    assert_failed(gpup_manager_start(w->manager, "win11", NULL, &err), &err, ENOENT, "win11");
     assert_failed(
         gpup_manager_stop(w->manager, "00000000-0000-4000-8000-000000000000", true, 0, &err), &err,
         ENOENT, "00000000");
-    assert_failed(gpup_manager_assign(w->manager, "win11", &adapter, 0, &lines, &err), &err, ENOENT,
-                  "win11");
+    assert_failed(gpup_manager_assign(w->manager, "win11", &adapter, NULL, 0, &lines, &err), &err,
+                  ENOENT, "win11");
     g_assert_null(lines);
 }
 
@@ -159,12 +159,13 @@ static void assign_and_unassign(struct world *w, const void *uri)
     g_auto(GStrv) planned = NULL, done = NULL, undone = NULL;
     GPUP_AUTO_ERROR err = NULL;
 
-    g_assert_cmpint(
-        gpup_manager_assign(w->manager, "test", &adapter, GPUP_ASSIGN_DRY_RUN, &planned, NULL), ==,
-        0);
+    g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, NULL, GPUP_ASSIGN_DRY_RUN,
+                                        &planned, NULL),
+                    ==, 0);
     assert_failed(gpup_manager_unassign(w->manager, "test", 0, &undone, &err), &err, ENOENT,
                   "no adapter"); /* the dry run did nothing */
-    g_assert_cmpint(gpup_manager_assign(w->manager, before->uuid, &adapter, 0, &done, NULL), ==, 0);
+    g_assert_cmpint(gpup_manager_assign(w->manager, before->uuid, &adapter, NULL, 0, &done, NULL),
+                    ==, 0);
     g_assert_cmpstrv(planned, done);
     g_assert_true(g_str_has_prefix(done[g_strv_length(done) - 1], "It is running"));
     with = get(w, "test");
@@ -184,10 +185,11 @@ static void changing_keeps_the_id(struct world *w, const void *uri)
     g_auto(GStrv) lines = NULL, more = NULL;
     g_auto(GStrv) last = NULL;
 
-    g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, 0, &lines, NULL), ==, 0);
+    g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, NULL, 0, &lines, NULL), ==,
+                    0);
     first = get(w, "test");
     adapter.request[GPUP_VRAM].min = 512 << 20;
-    g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, 0, &more, NULL), ==, 0);
+    g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, NULL, 0, &more, NULL), ==, 0);
     second = get(w, "test");
     g_assert_cmpstr(first->adapter->id, ==, second->adapter->id);
     g_assert_cmpuint(second->adapter->request[GPUP_VRAM].min, ==, 512 << 20);
@@ -203,7 +205,8 @@ static void *assign_many(void *data)
         struct gpup_adapter adapter = asks();
         g_auto(GStrv) lines = NULL;
 
-        g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, 0, &lines, NULL), ==, 0);
+        g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, NULL, 0, &lines, NULL),
+                        ==, 0);
     }
     return NULL;
 }
@@ -231,7 +234,8 @@ static void stop_and_start(struct world *w, const void *uri)
     GPUP_AUTO_ERROR err = NULL;
     g_autoptr(gpup_vm) stopped = NULL, running = NULL;
 
-    assert_failed(gpup_manager_start(w->manager, "test", &err), &err, EBUSY, "running already");
+    assert_failed(gpup_manager_start(w->manager, "test", NULL, &err), &err, EBUSY,
+                  "running already");
     g_assert_cmpint(gpup_manager_stop(w->manager, "test", false, 10, NULL), ==, 0);
     stopped = get(w, "test");
     g_assert_false(stopped->active);
@@ -239,11 +243,42 @@ static void stop_and_start(struct world *w, const void *uri)
     wait_for(w, GPUP_VM_CHANGED, stopped->uuid);
     assert_failed(gpup_manager_stop(w->manager, "test", false, 10, &err), &err, EBUSY,
                   "not running");
-    g_assert_cmpint(gpup_manager_start(w->manager, "test", NULL), ==, 0);
+    g_assert_cmpint(gpup_manager_start(w->manager, "test", NULL, NULL), ==, 0);
     running = get(w, "test");
     g_assert_true(running->active);
     g_assert_cmpint(gpup_manager_stop(w->manager, "test", true, 0, NULL), ==, 0);
-    g_assert_cmpint(gpup_manager_start(w->manager, "test", NULL), ==, 0);
+    g_assert_cmpint(gpup_manager_start(w->manager, "test", NULL, NULL), ==, 0);
+}
+
+/* ---- a device of the host ---- */
+
+static void a_device_of_the_host(struct world *w, const void *uri)
+{
+    const struct gpup_device one = {.form = GPUP_FORM_VFIO, .address = "0000:41:00.1"};
+    const struct gpup_device two = {.form = GPUP_FORM_VFIO, .address = "0000:41:00.2"};
+    const struct gpup_device three = {.form = GPUP_FORM_VFIO, .address = "0000:41:00.3"};
+    const struct gpup_adapter adapter = {.kind = GPUP_KIND_SRIOV};
+    g_autoptr(gpup_vm) assigned = NULL, moved = NULL, running = NULL;
+    g_auto(GStrv) lines = NULL, more = NULL;
+    GPUP_AUTO_ERROR err = NULL;
+
+    assert_failed(gpup_manager_move(w->manager, "test", &two, &err), &err, ENOENT, "<hostdev>");
+    g_assert_cmpint(gpup_manager_stop(w->manager, "test", true, 0, NULL), ==, 0);
+    g_assert_cmpint(gpup_manager_assign(w->manager, "test", &adapter, &one, 0, &lines, NULL), ==,
+                    0);
+    assigned = get(w, "test");
+    g_assert_cmpstr(assigned->problem, ==, NULL);
+    g_assert_cmpstr(assigned->address, ==, "0000:41:00.1");
+    g_assert_cmpint(gpup_manager_move(w->manager, "test", &two, NULL), ==, 0);
+    moved = get(w, "test");
+    g_assert_cmpstr(moved->address, ==, "0000:41:00.2");
+    g_assert_cmpstr(moved->adapter->id, ==, assigned->adapter->id);
+    /* for this start only */
+    g_assert_cmpint(gpup_manager_start(w->manager, "test", &three, NULL), ==, 0);
+    running = get(w, "test");
+    g_assert_true(running->active);
+    g_assert_cmpstr(running->address, ==, "0000:41:00.2");
+    g_assert_cmpint(gpup_manager_unassign(w->manager, "test", 0, &more, NULL), ==, 0);
 }
 
 /* ---- no libvirt ---- */
@@ -258,9 +293,9 @@ static void nobody_there(struct world *w, const void *uri)
     wait_for(w, GPUP_MANAGER_LOST, "");
     assert_failed(gpup_manager_list(w->manager, &list, &err), &err, ENOTCONN, "libvirt");
     g_assert_null(list);
-    assert_failed(gpup_manager_assign(w->manager, "test", &adapter, 0, &lines, &err), &err,
+    assert_failed(gpup_manager_assign(w->manager, "test", &adapter, NULL, 0, &lines, &err), &err,
                   ENOTCONN, "libvirt");
-    assert_failed(gpup_manager_start(w->manager, "test", &err), &err, ENOTCONN, "libvirt");
+    assert_failed(gpup_manager_start(w->manager, "test", NULL, &err), &err, ENOTCONN, "libvirt");
 }
 
 static void freed_at_once(void)
@@ -323,6 +358,7 @@ int main(int argc, char **argv)
     ADD("change", connected, changing_keeps_the_id);
     ADD("threads", connected, several_threads);
     ADD("stop-and-start", connected, stop_and_start);
+    ADD("host-device", connected, a_device_of_the_host);
     g_test_add("/libvirt/nobody", struct world, "qemu+unix:///system?socket=/nonexistent/socket",
                set_up, nobody_there, tear_down);
     g_test_add_func("/libvirt/freed-at-once", freed_at_once);
