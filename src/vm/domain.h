@@ -3,6 +3,7 @@
 #define GPUP_VM_DOMAIN_H
 
 #include "core/model.h"
+#include "vm/device.h"
 
 #include <glib.h>
 
@@ -16,13 +17,6 @@ struct gpup_error;
 
 #define GPUP_DOMAIN_FORCE       1u /* a Windows guest */
 #define GPUP_DOMAIN_NO_OVERRIDE 2u /* this libvirt does not know qemu:override */
-
-/* The host's device behind an adapter, as it is known before the VM starts. */
-struct gpup_device {
-    enum gpup_form form;             /* not GPUP_FORM_VIRTIO */
-    char address[GPUP_ADDRESS_SIZE]; /* "0000:03:00.1"; not used for a mediated device */
-    uint64_t memory;                 /* bytes of its 64-bit memory BARs; 0: not known */
-};
 
 /*
  * Adds the adapter and its device, or changes the values of the one that is there and adds what of

@@ -3,10 +3,10 @@
 #define GPUP_VM_MANAGER_H
 
 #include "core/model.h"
+#include "vm/device.h"
 
 #include <glib.h>
 
-struct gpup_device;
 struct gpup_error;
 
 /*

@@ -102,11 +102,9 @@ class Machine:
         load_tool("lab").write_users(etc)
         (etc / "libvirt/libvirtd.conf").write_text(LIBVIRTD_CONF, encoding="utf-8")
         (etc / "libvirt/qemu.conf").write_text(QEMU_CONF, encoding="utf-8")
-        for name in ("start", "agent.py"):
+        for name in ("start", "agent.py", "kernel_cases.py"):
             shutil.copy(FILES / name, config / name)
-        for name in ("payload", "modules/gpup_test_gpu.ko", "initrd"):
-            if (self.build / "l1" / name).exists():
-                shutil.copy(self.build / "l1" / name, config / pathlib.Path(name).name)
+        shutil.copy(self.build / "l1/payload", config / "payload")
 
     def command(self, channel):
         layer = self.build / "host/root"
