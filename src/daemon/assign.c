@@ -154,7 +154,7 @@ static int restart(struct gpup_call *call, struct gpup_error **err)
                                "the change is made and takes effect at the next start of %s, "
                                "but it was not restarted",
                                a->vm);
-    if (gpup_manager_start(manager, a->vm, err) < 0)
+    if (gpup_manager_start(manager, a->vm, NULL, err) < 0)
         return gpup_error_wrap(
             err, "the change is made and %s was shut down, but it does not start", a->vm);
     return 0;
