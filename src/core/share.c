@@ -20,7 +20,7 @@ struct partition {
     struct gpup_share_request request;
     uint32_t rate;       /* of the fluid, while active */
     usage_t ahead;       /* of the mean, normalised ns; negative: behind */
-    int64_t tokens;      /* charged ns that the cap still allows; negative: overdrawn */
+    usage_t tokens;      /* charged ns * WHOLE that the cap still allows; negative: overdrawn */
     uint64_t filled_ns;  /* when tokens were last filled up */
     uint64_t limited_ns; /* until when it is owed nothing */
 };
@@ -352,6 +352,30 @@ bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t no
         return false;
     }
     return !p->active || active_count(share) < 2 || p->ahead <= (usage_t)share->window;
+}
+
+static int64_t clamp_to_int64(usage_t value)
+{
+    if (value > INT64_MAX)
+        return INT64_MAX;
+    return value < -INT64_MAX ? -INT64_MAX : (int64_t)value;
+}
+
+int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now_ns)
+{
+    usage_t excess = -INT64_MAX;
+    struct partition *p;
+
+    if (index >= share->n || !share->p[index].present)
+        return 0;
+    p = &share->p[index];
+    tell_time(share, now_ns);
+    fill(share, p, now_ns);
+    if (p->active && active_count(share) >= 2)
+        excess = (p->ahead - share->window) * p->rate / WHOLE;
+    if (p->request.cap < WHOLE && -p->tokens / WHOLE > excess)
+        excess = -p->tokens / WHOLE;
+    return clamp_to_int64(excess);
 }
 
 uint32_t gpup_share_rate(const struct gpup_share *share, unsigned index)

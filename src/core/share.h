@@ -80,6 +80,12 @@ void gpup_share_idle(struct gpup_share *share, uint64_t now_ns);
 bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t now_ns,
                            uint64_t *retry_ns);
 
+/*
+ * How much more a partition was charged than it may have by now, in charged ns (by its cap, or
+ * beyond the window that it may be ahead); 0 or less: it may submit.
+ */
+int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now_ns);
+
 /* The present rate of a partition, parts per million; 0 while inactive. */
 uint32_t gpup_share_rate(const struct gpup_share *share, unsigned index);
 

@@ -51,12 +51,14 @@ static char *find_mount(void)
     return NULL;
 }
 
-static char *own_group(void)
+/* The cgroup v2 of a process ("self" for ours), as /proc names it. */
+static char *group_of_process(const char *pid)
 {
+    g_autofree char *path = g_strdup_printf("/proc/%s/cgroup", pid);
     g_autofree char *text = NULL;
     const char *line;
 
-    if (!g_file_get_contents("/proc/self/cgroup", &text, NULL, NULL))
+    if (!g_file_get_contents(path, &text, NULL, NULL))
         return NULL;
     line = g_str_has_prefix(text, "0::") ? text : strstr(text, "\n0::");
     if (!line)
@@ -73,7 +75,7 @@ static bool enable(const char *base, const char *controller);
  */
 static char *make_base(const char *mount)
 {
-    g_autofree char *own = own_group();
+    g_autofree char *own = group_of_process("self");
     g_autofree char *above = own ? g_path_get_dirname(own) : NULL;
     g_autofree char *slice = NULL;
     char *base;
@@ -108,14 +110,15 @@ static void describe(struct gpup_cgroups *c)
 {
     if (!c->base)
         c->problem = g_strdup("no cgroup v2 that gpupd may use: a renderer's memory beside the "
-                              "quota and its CPU share are not limited");
+                              "quota is not limited");
     else if (!c->cpu || !c->memory)
         c->problem = g_strdup_printf("cgroup v2 without %s: %s",
                                      !c->cpu && !c->memory ? "cpu and memory"
                                      : c->cpu              ? "memory"
                                                            : "cpu",
-                                     c->cpu ? "a renderer's memory beside the quota is not limited"
-                                            : "the software GPU's compute share is not held");
+                                     c->memory
+                                         ? "compute shares are held by gpupd alone"
+                                         : "a renderer's memory beside the quota is not limited");
 }
 
 struct gpup_cgroups *gpup_cgroups_new(const char *mount)
@@ -139,11 +142,6 @@ void gpup_cgroups_free(struct gpup_cgroups *c)
     g_free(c->base);
     g_free(c->problem);
     g_free(c);
-}
-
-bool gpup_cgroups_have_cpu(const struct gpup_cgroups *c)
-{
-    return c->cpu;
 }
 
 const char *gpup_cgroups_problem(const struct gpup_cgroups *c)
@@ -193,6 +191,20 @@ int gpup_cgroups_open(struct gpup_cgroups *c, const char *adapter, uint64_t memo
     }
     if (c->cpu && compute)
         set_cpu(dir, compute, n_cpus);
+    return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int gpup_cgroups_open_of(struct gpup_cgroups *c, const char *adapter, pid_t pid)
+{
+    g_autofree char *number = g_strdup_printf("%d", (int)pid);
+    g_autofree char *group = c->base && pid > 0 ? group_of_process(number) : NULL;
+    g_autofree char *name = g_strconcat("partition-", adapter, NULL);
+    g_autofree char *last = group ? g_path_get_basename(group) : NULL;
+    g_autofree char *dir = NULL;
+
+    if (!last || strcmp(last, name) != 0)
+        return -1;
+    dir = group_of(c, adapter);
     return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 

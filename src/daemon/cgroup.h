@@ -5,6 +5,7 @@
 #include "core/model.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct gpup_error;
 
@@ -19,7 +20,6 @@ struct gpup_cgroups;
 struct gpup_cgroups *gpup_cgroups_new(const char *mount);
 void gpup_cgroups_free(struct gpup_cgroups *cgroups);
 
-bool gpup_cgroups_have_cpu(const struct gpup_cgroups *cgroups);
 /* Why nothing, or not all, can be held; NULL when all can. Borrowed. */
 const char *gpup_cgroups_problem(const struct gpup_cgroups *cgroups);
 
@@ -30,6 +30,8 @@ const char *gpup_cgroups_problem(const struct gpup_cgroups *cgroups);
  */
 int gpup_cgroups_open(struct gpup_cgroups *cgroups, const char *adapter, uint64_t memory,
                       const struct gpup_share *compute, unsigned n_cpus);
+/* The open directory of a partition's group when this process is in it, else -1. */
+int gpup_cgroups_open_of(struct gpup_cgroups *cgroups, const char *adapter, pid_t pid);
 /* Kills what is left in it and removes it. */
 void gpup_cgroups_remove(struct gpup_cgroups *cgroups, const char *adapter);
 

@@ -15,6 +15,7 @@ struct gpup_daemon {
     struct gpup_events *events;
     struct gpup_health *health;
     struct gpup_host *host;
+    struct gpup_arbiters *arbiters;
     struct gpup_server *server;
     struct gpup_vms *vms;
     struct gpup_bus *bus;

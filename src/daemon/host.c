@@ -15,7 +15,6 @@
 struct gpup_host {
     const struct gpup_config *config;
     const struct gpup_folders *folders;
-    bool cpu_control;
     gpup_host_changed changed;
     void *data;
     struct gpup_system system;
@@ -84,15 +83,6 @@ static void problem(struct gpup_host *h, const char *text)
 {
     g_warning("%s", text);
     g_ptr_array_add(h->problems, g_strdup(text));
-}
-
-/* Where nothing holds a share of CPUs, none is promised. */
-static void mark_enforcement(struct gpup_host *h)
-{
-    struct gpup_gpu *software = gpu_by_key(h, "software");
-
-    if (software && !h->cpu_control)
-        software->resource[GPUP_COMPUTE].enforcement = GPUP_ENFORCE_NONE;
 }
 
 static void add_problem(struct gpup_host *h, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
@@ -208,7 +198,6 @@ int gpup_host_end_rescan(struct gpup_host *h, struct gpup_change *change, struct
     int ret = gpup_change_end(change, err);
 
     g_ptr_array_set_size(h->problems, 0);
-    mark_enforcement(h);
     apply_stored(h, false);
     tell(h);
     return ret;
@@ -573,8 +562,8 @@ static int make_folders(const struct gpup_folders *folders, struct gpup_error **
 }
 
 struct gpup_host *gpup_host_new(const struct gpup_config *config,
-                                const struct gpup_folders *folders, bool cpu_control,
-                                gpup_host_changed changed, void *data, struct gpup_error **err)
+                                const struct gpup_folders *folders, gpup_host_changed changed,
+                                void *data, struct gpup_error **err)
 {
     struct gpup_host *h;
 
@@ -583,7 +572,6 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
     h = g_new0(struct gpup_host, 1);
     h->config = config;
     h->folders = folders;
-    h->cpu_control = cpu_control;
     h->system = (struct gpup_system){.sysfs = folders->sysfs ? folders->sysfs : "/sys",
                                      .dev = folders->dev ? folders->dev : "/dev",
                                      .proc = folders->proc ? folders->proc : "/proc",
@@ -602,7 +590,6 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
         gpup_host_free(h);
         return NULL;
     }
-    mark_enforcement(h);
     apply_stored(h, true);
     adopt_claims(h);
     gpup_inventory_on_change(h->inventory, inventory_changed, h);

@@ -35,10 +35,10 @@ struct gpup_host;
 typedef void (*gpup_host_changed)(void *data);
 
 /* Looks for GPUs, applies what is stored, takes up the reservations of this boot. The arguments
- * outlive the host. cpu_control: the system can hold a share of its CPUs (cgroup v2). */
+ * outlive the host. */
 struct gpup_host *gpup_host_new(const struct gpup_config *config,
-                                const struct gpup_folders *folders, bool cpu_control,
-                                gpup_host_changed changed, void *data, struct gpup_error **err);
+                                const struct gpup_folders *folders, gpup_host_changed changed,
+                                void *data, struct gpup_error **err);
 void gpup_host_free(struct gpup_host *host);
 
 /* From now on tells what VMs got, gave back and were refused. Borrowed; either may be NULL. */

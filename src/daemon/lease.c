@@ -5,6 +5,7 @@
 #include "core/units.h"
 #include "daemon/peer.h"
 #include "daemon/renderer.h"
+#include "wire/gpu_time.h"
 #include "wire/seqpacket.h"
 
 #include <errno.h>
@@ -112,10 +113,25 @@ pid_t gpup_lease_renderer_pid(const struct gpup_lease *lease)
     return line ? (pid_t)MAX(g_ascii_strtoll(line + 5, NULL, 10), 0) : 0;
 }
 
+static void tell_arbiter(struct gpup_lease *lease)
+{
+    pid_t pid = gpup_lease_renderer_pid(lease);
+    int group;
+
+    if (!lease->arbiter)
+        return;
+    group = gpup_cgroups_open_of(lease->setup.cgroups, lease->adapter, pid);
+    gpup_arbiter_set_renderer(lease->arbiter, lease->arbiter_number, pid, lease->renderer, group);
+    if (group >= 0)
+        close(group);
+}
+
 void gpup_lease_kill_renderer(struct gpup_lease *lease)
 {
     if (lease->renderer < 0)
         return;
+    if (lease->arbiter)
+        gpup_arbiter_set_renderer(lease->arbiter, lease->arbiter_number, 0, -1, -1);
     syscall(SYS_pidfd_send_signal, lease->renderer, SIGKILL, NULL, 0);
     close(lease->renderer);
     lease->renderer = -1;
@@ -162,6 +178,53 @@ static void clear_lease(void *data)
 void gpup_lease_unref(struct gpup_lease *lease)
 {
     g_rc_box_release_full(lease, clear_lease);
+}
+
+/* ---- GPU time ---- */
+
+void gpup_lease_join_arbiter(struct gpup_lease *lease)
+{
+    const struct gpup_msg_plain m = {.header = header(GPUP_MSG_GPU_TIME)};
+    struct gpup_claim *claim = gpup_host_claim(lease->setup.host, lease->adapter);
+    struct gpup_gpu *gpu = claim ? gpup_host_gpu_of(lease->setup.host, claim) : NULL;
+    struct gpup_share_request request;
+    int fds[GPUP_GPU_TIME_FDS];
+    GPUP_AUTO_ERROR err = NULL;
+
+    if (!gpu || !lease->setup.arbiters)
+        return;
+    request = gpup_arbiters_request(&claim->grant);
+    lease->arbiter = gpup_arbiters_get(lease->setup.arbiters, gpu, &err);
+    if (lease->arbiter)
+        lease->arbiter_number = gpup_arbiter_add(lease->arbiter, &request, fds, &err);
+    if (err)
+        g_warning("%s: the compute share is not held: %s", claim->vm, gpup_error_message(err));
+    if (!lease->arbiter || lease->arbiter_number < 0) {
+        lease->arbiter = NULL;
+        return;
+    }
+    gpup_seqpacket_send(lease->sock, &m, sizeof(m), fds, GPUP_GPU_TIME_FDS, MSG_DONTWAIT);
+    for (int i = 0; i < GPUP_GPU_TIME_FDS; i++)
+        close(fds[i]);
+    tell_arbiter(lease);
+}
+
+void gpup_lease_leave_arbiter(struct gpup_lease *lease)
+{
+    if (lease->arbiter)
+        gpup_arbiter_remove(lease->arbiter, lease->arbiter_number);
+    lease->arbiter = NULL;
+}
+
+void gpup_lease_regrant(struct gpup_lease *lease)
+{
+    struct gpup_claim *claim = gpup_host_claim(lease->setup.host, lease->adapter);
+    struct gpup_share_request request;
+
+    if (!claim || !lease->arbiter)
+        return;
+    request = gpup_arbiters_request(&claim->grant);
+    gpup_arbiter_change(lease->arbiter, lease->arbiter_number, &request);
 }
 
 /* ---- starting one ---- */
@@ -212,6 +275,7 @@ static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
     lease->renderer = renderer->pidfd;
     *lease->degraded |= renderer->degraded;
     record(lease);
+    tell_arbiter(lease);
     /* where it cannot be told (the lease has just ended), end of file ends the renderer */
     if (lease->sock >= 0)
         gpup_seqpacket_send(lease->sock, &m, sizeof(m), fds, 2, MSG_DONTWAIT);
@@ -260,6 +324,7 @@ static struct gpup_renderer_spec *make_spec(struct gpup_lease *lease,
     if (cpus == 0)
         cpus = g_get_num_processors();
     spec->program = g_strdup(lease->setup.renderer);
+    spec->user = g_strdup(lease->setup.render_user);
     spec->node = g_strdup(gpu->node);
     spec->threads = (unsigned)MAX(1, (compute->cap * cpus + GPUP_PPM_FULL - 1) / GPUP_PPM_FULL);
     /* a GPU's own memory is not in the group's: there the limit bounds what lies beside it */

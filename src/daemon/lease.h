@@ -17,6 +17,8 @@ struct gpup_lease {
     gint64 window; /* when counting starts began, and how many there were since */
     unsigned starts;
     unsigned *degraded; /* collects what jails lacked */
+    struct gpup_arbiter *arbiter; /* borrowed; NULL: nothing divides the GPU's time */
+    int arbiter_number;
 };
 
 /* Refuses (-EACCES, -ENOENT) or gives a lease. */
@@ -25,6 +27,12 @@ struct gpup_lease *gpup_lease_new(const struct gpup_server_setup *setup, int soc
                                   struct gpup_msg_grant *grant, struct gpup_error **err);
 /* Kills its renderer, which nobody could reach any more. */
 void gpup_lease_unref(struct gpup_lease *lease);
+
+/* Has its share of the GPU's time watched, and tells gpup-vgpu by what. */
+void gpup_lease_join_arbiter(struct gpup_lease *lease);
+void gpup_lease_leave_arbiter(struct gpup_lease *lease);
+/* The claim's grant is another one now. */
+void gpup_lease_regrant(struct gpup_lease *lease);
 
 void gpup_lease_want_renderer(struct gpup_lease *lease);
 void gpup_lease_kill_renderer(struct gpup_lease *lease);

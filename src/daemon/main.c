@@ -11,7 +11,7 @@
 #define RECONCILE_S 5
 
 struct options {
-    char *config, *state, *run, *libvirt_run, *libvirt_uri, *renderer, *group;
+    char *config, *state, *run, *libvirt_run, *libvirt_uri, *renderer, *render_user, *group;
     char *sysfs, *gpu_helper;
     gboolean version;
 };
@@ -107,20 +107,22 @@ static int start(struct gpupd *g, struct gpup_error **err)
     if (gpup_config_read(g->options.config, &d->config, err) < 0)
         return -EINVAL;
     d->cgroups = gpup_cgroups_new(NULL);
-    d->host = gpup_host_new(&d->config, &d->folders, gpup_cgroups_have_cpu(d->cgroups), on_changed,
-                            g, err);
+    d->host = gpup_host_new(&d->config, &d->folders, on_changed, g, err);
     if (!d->host)
         return -EIO;
     d->events = gpup_events_new(g->options.state);
     d->health = gpup_health_new(g->options.run);
     tell_start(d);
     gpup_host_record(d->host, d->events, d->health);
+    d->arbiters = gpup_arbiters_new(&d->config);
     setup = (struct gpup_server_setup){.host = d->host,
+                                       .arbiters = d->arbiters,
                                        .cgroups = d->cgroups,
                                        .events = d->events,
                                        .health = d->health,
                                        .folders = &d->folders,
                                        .renderer = g->options.renderer,
+                                       .render_user = g->options.render_user,
                                        .group = g->options.group,
                                        .changed = on_changed,
                                        .data = g};
@@ -145,6 +147,7 @@ static void stop(struct gpupd *g)
     d->bus = NULL;
     gpup_server_free(d->server);
     d->server = NULL;
+    gpup_arbiters_free(d->arbiters);
     gpup_vms_free(d->vms);
     gpup_host_free(d->host);
     gpup_events_free(d->events);
@@ -172,6 +175,8 @@ static int parse(int argc, char **argv, struct options *o)
          "DIR"},
         {"gpu-helper", 0, 0, G_OPTION_ARG_FILENAME, &o->gpu_helper,
          "program (" GPUP_LIBEXECDIR "/gpup-gpu-helper)", "FILE"},
+        {"render-user", 0, 0, G_OPTION_ARG_STRING, &o->render_user,
+         "whom renderers run as, when started by root (" GPUP_RENDER_USER ")", "USER"},
         {"group", 0, 0, G_OPTION_ARG_STRING, &o->group,
          "who may connect beside root (libvirt-qemu)", "GROUP"},
         {"version", 0, 0, G_OPTION_ARG_NONE, &o->version, "print the version", NULL},
@@ -186,6 +191,7 @@ static int parse(int argc, char **argv, struct options *o)
                           .libvirt_run = g_strdup("/run/libvirt/qemu"),
                           .libvirt_uri = g_strdup("qemu:///system"),
                           .renderer = g_strdup(GPUP_LIBEXECDIR "/gpup-render"),
+                          .render_user = g_strdup(GPUP_RENDER_USER),
                           .group = g_strdup("libvirt-qemu")};
     g_option_context_add_main_entries(context, entries, NULL);
     g_option_context_set_summary(context, "Partitions this host's GPUs for its virtual machines. "
@@ -209,6 +215,7 @@ static void options_clear(struct options *o)
     g_free(o->libvirt_run);
     g_free(o->libvirt_uri);
     g_free(o->renderer);
+    g_free(o->render_user);
     g_free(o->group);
     g_free(o->sysfs);
     g_free(o->gpu_helper);

@@ -20,23 +20,24 @@ void gpup_renderer_spec_free(struct gpup_renderer_spec *spec)
     if (spec->cgroup_fd >= 0)
         close(spec->cgroup_fd);
     g_free(spec->program);
+    g_free(spec->user);
     g_free(spec->node);
     g_free(spec);
 }
 
 /* The renderers' own user. Started by hand as somebody else, gpupd can only use that one. */
-static int find_user(struct sandbox_spec *sandbox, struct gpup_error **err)
+static int find_user(const char *user, struct sandbox_spec *sandbox, struct gpup_error **err)
 {
     struct passwd entry, *found = NULL;
     char buffer[4096];
 
     if (geteuid() != 0)
         return 0;
-    if (getpwnam_r(GPUP_RENDER_USER, &entry, buffer, sizeof(buffer), &found) != 0 || !found)
+    if (getpwnam_r(user, &entry, buffer, sizeof(buffer), &found) != 0 || !found)
         return gpup_error_set(err, ENOENT,
                               "the user %s does not exist: run systemd-sysusers, or add it as a "
                               "system user without a shell",
-                              GPUP_RENDER_USER);
+                              user);
     sandbox->set_ids = true;
     sandbox->uid = found->pw_uid;
     sandbox->gid = found->pw_gid;
@@ -78,7 +79,7 @@ static int spawn(const struct gpup_renderer_spec *spec, int sock, struct gpup_re
     gid_t group;
     pid_t pid;
 
-    if (find_user(&sandbox, err) < 0)
+    if (find_user(spec->user, &sandbox, err) < 0)
         return -ENOENT;
     add_node_group(&sandbox, spec->node, &group);
     return sandbox_spawn(&sandbox, &pid, &renderer->pidfd, &renderer->degraded, err);

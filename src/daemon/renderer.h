@@ -12,6 +12,7 @@ struct gpup_error;
 /* What a renderer is started with; owned by the spec. */
 struct gpup_renderer_spec {
     char *program;
+    char *user;       /* whom it runs as, when we are root */
     char *node;       /* render node, or NULL for the software GPU */
     unsigned threads; /* of the software renderer */
     int cgroup_fd;    /* owned, or -1 */

@@ -52,6 +52,7 @@ static void connection_free(void *data)
     if (c->lease) {
         c->lease->sock = -1;
         gpup_lease_kill_renderer(c->lease);
+        gpup_lease_leave_arbiter(c->lease);
         gpup_lease_unref(c->lease);
     }
     g_free(c);
@@ -176,7 +177,11 @@ static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
         g_hash_table_remove(s->connections, old);
     g_hash_table_add(s->connections, c);
     s->setup.changed(s->setup.data);
-    return gpup_seqpacket_send(c->sock, &grant, sizeof(grant), NULL, 0, MSG_DONTWAIT) == 0;
+    if (gpup_seqpacket_send(c->sock, &grant, sizeof(grant), NULL, 0, MSG_DONTWAIT) < 0)
+        return false;
+    if (hello->flags & GPUP_HELLO_GPU_TIME)
+        gpup_lease_join_arbiter(c->lease);
+    return true;
 }
 
 static void tell_trouble(struct gpup_server *s, const struct gpup_claim *claim,
@@ -295,6 +300,22 @@ bool gpup_server_usage(struct gpup_server *s, const char *adapter, struct gpup_m
     *usage = c->lease->usage;
     *renderer_pid = gpup_lease_renderer_pid(c->lease);
     return true;
+}
+
+bool gpup_server_time(struct gpup_server *s, const char *adapter, struct gpup_arbiter_usage *usage)
+{
+    struct connection *c = find(s, adapter);
+
+    return c && c->lease->arbiter &&
+           gpup_arbiter_usage(c->lease->arbiter, c->lease->arbiter_number, usage);
+}
+
+void gpup_server_regrant(struct gpup_server *s, const char *adapter)
+{
+    struct connection *c = find(s, adapter);
+
+    if (c)
+        gpup_lease_regrant(c->lease);
 }
 
 void gpup_server_drop(struct gpup_server *s, const char *adapter)

@@ -2,6 +2,7 @@
 #ifndef GPUP_DAEMON_SERVER_H
 #define GPUP_DAEMON_SERVER_H
 
+#include "daemon/arbiters.h"
 #include "daemon/cgroup.h"
 #include "daemon/events.h"
 #include "daemon/health.h"
@@ -21,11 +22,13 @@ struct gpup_server;
 
 struct gpup_server_setup {
     struct gpup_host *host;
+    struct gpup_arbiters *arbiters;
     struct gpup_cgroups *cgroups;
     struct gpup_events *events;
     struct gpup_health *health;
     const struct gpup_folders *folders;
-    const char *renderer; /* the program */
+    const char *renderer;    /* the program */
+    const char *render_user; /* whom it runs as, when we are root */
     const char *group; /* may connect beside root: libvirt's; one that does not exist is left out */
     /* A lease came, went or reported. */
     void (*changed)(void *data);
@@ -42,6 +45,11 @@ bool gpup_server_is_alive(const char *adapter, void *server);
  */
 bool gpup_server_usage(struct gpup_server *server, const char *adapter,
                        struct gpup_msg_usage *usage, pid_t *renderer_pid);
+/* What the arbiter knows of the adapter's partition; false when it has none. */
+bool gpup_server_time(struct gpup_server *server, const char *adapter,
+                      struct gpup_arbiter_usage *usage);
+/* The adapter's grant has changed. */
+void gpup_server_regrant(struct gpup_server *server, const char *adapter);
 /* Ends what belongs to an adapter whose partition is free now. */
 void gpup_server_drop(struct gpup_server *server, const char *adapter);
 /* enum sandbox_degraded, of all renderers started so far. */

@@ -145,8 +145,10 @@ enum outcome resource_flush(struct vgpu_device *d, struct request *q, const void
 
     if (!resource)
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
-    return answer(q, rect_fits(&c->r, resource) ? VIRTIO_GPU_RESP_OK_NODATA
-                                                : VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    if (!rect_fits(&c->r, resource))
+        return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    d->usage.frames++;
+    return answer(q, VIRTIO_GPU_RESP_OK_NODATA);
 }
 
 /* Line by line: `offset` is where the rectangle's first pixel lies in the backing, whose lines are

@@ -159,11 +159,37 @@ static enum outcome send_fence(struct vgpu_device *d, struct request *q)
     return WAITING;
 }
 
+/* A command that nobody waits for, but whose end the gate has to know. */
+static void send_own_fence(struct vgpu_device *d)
+{
+    struct gpup_cmd_fence *fence =
+        renderer_reserve(d->renderer, GPUP_CMD_FENCE, sizeof(*fence), true);
+
+    if (!fence) /* the ring is full: that bounds it as well */
+        return;
+    fence->context = 0;
+    fence->ring = 0;
+    renderer_commit(d->renderer);
+    gpu_time_sent(d->time, renderer_seq(d->renderer), true);
+}
+
+static void follow(struct vgpu_device *d, const struct request *q, enum outcome outcome)
+{
+    if (!q->in_renderer || !gpu_time_wants_fences(d->time) || !renderer_is_ready(d->renderer))
+        return;
+    if (outcome == WAITING)
+        gpu_time_sent(d->time, q->seq, false);
+    else
+        send_own_fence(d);
+}
+
 static enum outcome advance(struct vgpu_device *d, struct request *q)
 {
     enum outcome outcome = ANSWERED;
 
     if (!q->executed) {
+        if (gpu_time_holds(d->time))
+            return BLOCKED;
         outcome = execute(d, q);
         if (outcome != BLOCKED) {
             q->executed = true;
@@ -172,6 +198,8 @@ static enum outcome advance(struct vgpu_device *d, struct request *q)
     }
     if (outcome == ANSWERED && q->fenced)
         outcome = send_fence(d, q);
+    if (outcome != BLOCKED)
+        follow(d, q, outcome);
     return outcome;
 }
 
@@ -184,6 +212,7 @@ void run_requests(struct vgpu_device *d)
     if (d->running) /* called back by what a command has set off: the loop below goes on */
         return;
     d->running = true;
+    gpu_time_set_busy(d->time, d->pending.first || d->inflight.first);
     while (d->pending.first && !d->renderer_died) {
         struct request *q = d->pending.first;
         enum outcome outcome = advance(d, q);
@@ -202,6 +231,7 @@ void run_requests(struct vgpu_device *d)
     }
     d->running = false;
     renderer_watch(d->renderer);
+    gpu_time_set_busy(d->time, d->pending.first || d->inflight.first);
     queue = vhost_user_queue(d->vhost, QUEUE_CONTROL);
     if (queue)
         virtqueue_notify(queue);
@@ -211,6 +241,8 @@ bool finish_request(struct vgpu_device *d, uint64_t seq, int status)
 {
     struct request **p = &d->inflight.first;
 
+    if (gpu_time_finished(d->time, seq))
+        return true;
     if (d->sync_seq != 0 && seq == d->sync_seq) {
         d->sync_seq = 0;
         d->sync_status = status;
@@ -338,11 +370,14 @@ static void device_stop(void *device, unsigned index, struct virtqueue *queue)
 
     if (index != QUEUE_CONTROL)
         return;
+    gpu_time_set_open(d->time, true);
     finish_all(d);
     /* what the renderer still owes comes to nobody: it would answer what was not asked */
     if (d->inflight.first)
         end_renderer(d, "it did not finish in time for a stop");
     fail_requests(&d->pending);
+    gpu_time_set_open(d->time, false);
+    gpu_time_set_busy(d->time, false);
     virtqueue_notify(queue);
 }
 
@@ -396,6 +431,7 @@ static void device_reset(void *device)
     renderer_free(d->renderer);
     d->renderer = NULL;
     d->renderer_died = false;
+    gpu_time_forget(d->time);
 }
 
 static void device_memory_added(void *device, const struct guest_region *region)
@@ -551,6 +587,21 @@ static const struct vhost_user_device ops = {
     .closed = device_closed,
 };
 
+static void on_gate_opened(void *device)
+{
+    run_requests(device);
+}
+
+void vgpu_device_gpu_time(struct vgpu_device *d, const int *fds)
+{
+    gpu_time_attach(d->time, fds);
+}
+
+void vgpu_device_gpu_time_lost(struct vgpu_device *d)
+{
+    gpu_time_detach(d->time);
+}
+
 struct vgpu_device *vgpu_device_new(struct vgpu_loop *loop, int fd, const struct vgpu_grant *grant,
                                     const struct vgpu_device_events *events, void *data,
                                     struct gpup_error **err)
@@ -567,8 +618,9 @@ struct vgpu_device *vgpu_device_new(struct vgpu_loop *loop, int fd, const struct
     d->usage.quota.limit = grant->vram;
     d->pending.end = &d->pending.first;
     d->inflight.end = &d->inflight.first;
+    d->time = gpu_time_new(loop, on_gate_opened, d, err);
     d->vhost = vhost_user_new(loop, fd, &ops, d, err);
-    if (!d->vhost || add_renderer_timers(d, err) < 0) {
+    if (!d->time || !d->vhost || add_renderer_timers(d, err) < 0) {
         vgpu_device_free(d);
         return NULL;
     }
@@ -596,6 +648,7 @@ void vgpu_device_free(struct vgpu_device *d)
     vgpu_source_remove(d->death_timer);
     vgpu_source_remove(d->restart_timer);
     vhost_user_free(d->vhost);
+    gpu_time_free(d->time);
     vgpu_objects_clear(&d->objects);
     if (d->display >= 0)
         close(d->display);

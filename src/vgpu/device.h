@@ -32,7 +32,7 @@ struct vgpu_device_events {
 
 struct vgpu_usage {
     struct vgpu_quota quota;
-    uint64_t stream_errors, commands, submits, renderer_deaths, contexts, resources;
+    uint64_t stream_errors, commands, submits, frames, renderer_deaths, contexts, resources;
     uint64_t renderer_hangs; /* of the deaths */
 };
 
@@ -46,6 +46,10 @@ void vgpu_device_free(struct vgpu_device *device);
 void vgpu_device_renderer(struct vgpu_device *device, int sock, int pidfd);
 /* There is none: `reason` is logged, and what needs one is refused for a while. */
 void vgpu_device_no_renderer(struct vgpu_device *device, const char *reason);
+
+/* GPU time is gpupd's to give (gpu_time.h): the descriptors are taken. And: gpupd has gone. */
+void vgpu_device_gpu_time(struct vgpu_device *device, const int *fds);
+void vgpu_device_gpu_time_lost(struct vgpu_device *device);
 
 bool vgpu_device_has_renderer(const struct vgpu_device *device);
 

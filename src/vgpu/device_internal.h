@@ -3,6 +3,7 @@
 #define GPUP_VGPU_DEVICE_INTERNAL_H
 
 #include "vgpu/device.h"
+#include "vgpu/gpu_time.h"
 #include "vgpu/objects.h"
 #include "vgpu/renderer.h"
 #include "vgpu/vhost_user.h"
@@ -37,6 +38,7 @@ enum outcome {
 
 struct vgpu_device {
     struct vgpu_loop *loop;
+    struct gpu_time *time;
     struct vhost_user *vhost;
     struct vgpu_grant grant;
     const struct vgpu_device_events *events;

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
+#include "wire/gpu_time.h"
 #include "wire/seqpacket.h"
 
 #include <errno.h>
@@ -65,7 +66,7 @@ static int connect_to(const char *path, struct gpup_error **err)
 
 static int say_hello(const struct lease *lease, int sock, uint32_t flags, struct gpup_error **err)
 {
-    struct gpup_msg_hello hello = {.header = header(GPUP_MSG_HELLO), .flags = flags};
+    struct gpup_msg_hello hello = {.header = header(GPUP_MSG_HELLO), .flags = flags | GPUP_HELLO_GPU_TIME};
     int ret;
 
     memcpy(hello.adapter, lease->adapter, sizeof(hello.adapter));
@@ -111,6 +112,7 @@ static void lose(struct lease *lease, const char *why)
     close(lease->sock);
     lease->sock = -1;
     lease->greeting = false;
+    lease->events->lost(lease->data);
     lease->pause_ms = FIRST_PAUSE_MS;
     vgpu_timer_arm(lease->retry_timer, lease->pause_ms);
 }
@@ -148,6 +150,11 @@ static void on_message(struct lease *lease, union message *m, ssize_t n, int *fd
         lease->wanted = false;
         lease->events->renderer(lease->data, fds[0], fds[1]);
         fds[0] = fds[1] = -1;
+    } else if (n == sizeof(struct gpup_msg_plain) && m->header.type == GPUP_MSG_GPU_TIME &&
+               fds[GPUP_GPU_TIME_FDS - 1] >= 0) {
+        lease->events->gpu_time(lease->data, fds);
+        for (int i = 0; i < GPUP_GPU_TIME_FDS; i++)
+            fds[i] = -1;
     } else {
         lose(lease, "it said what was not understood");
     }
@@ -156,9 +163,10 @@ static void on_message(struct lease *lease, union message *m, ssize_t n, int *fd
 static void on_socket(uint32_t events, void *data)
 {
     struct lease *lease = data;
-    int fds[2] = {-1, -1};
+    int fds[GPUP_GPU_TIME_FDS] = {-1, -1, -1, -1};
     union message m;
-    ssize_t n = gpup_seqpacket_receive(lease->sock, &m, sizeof(m), fds, 2, NULL, MSG_DONTWAIT);
+    ssize_t n = gpup_seqpacket_receive(lease->sock, &m, sizeof(m), fds, GPUP_GPU_TIME_FDS, NULL,
+                                        MSG_DONTWAIT);
 
     if (n == -EAGAIN)
         return;
@@ -166,7 +174,7 @@ static void on_socket(uint32_t events, void *data)
         lose(lease, n == 0 ? "gpupd ended" : strerror((int)-n));
     else
         on_message(lease, &m, n, fds);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < GPUP_GPU_TIME_FDS; i++) {
         if (fds[i] >= 0)
             close(fds[i]);
     }

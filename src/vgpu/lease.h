@@ -20,6 +20,9 @@ struct lease_events {
     void (*renderer)(void *data, int sock, int pidfd); /* both are the receiver's */
     void (*no_renderer)(void *data, const char *reason);
     bool (*has_renderer)(void *data);
+    /* GPUP_MSG_GPU_TIME: the descriptors are the receiver's. And: gpupd has gone. */
+    void (*gpu_time)(void *data, const int *fds);
+    void (*lost)(void *data);
 };
 
 /* Asks for the grant of this adapter; waits 5 s at most. NULL with the reason. */

@@ -71,10 +71,25 @@ static bool has_renderer(void *data)
     return v->device && vgpu_device_has_renderer(v->device);
 }
 
+static void on_gpu_time(void *data, const int *fds)
+{
+    vgpu_device_gpu_time(((struct vgpu *)data)->device, fds);
+}
+
+static void on_lost(void *data)
+{
+    struct vgpu *v = data;
+
+    if (v->device)
+        vgpu_device_gpu_time_lost(v->device);
+}
+
 static const struct lease_events lease_events = {
     .renderer = on_renderer,
     .no_renderer = on_no_renderer,
     .has_renderer = has_renderer,
+    .gpu_time = on_gpu_time,
+    .lost = on_lost,
 };
 
 static void on_report(void *data)
@@ -90,6 +105,7 @@ static void on_report(void *data)
     m.stream_errors = usage.stream_errors;
     m.commands = usage.commands;
     m.submits = usage.submits;
+    m.frames = usage.frames;
     m.renderer_deaths = usage.renderer_deaths;
     m.contexts = usage.contexts;
     m.resources = usage.resources;

@@ -52,6 +52,12 @@ static uint64_t up_64(uint64_t value)
     return (value + 63) & ~UINT64_C(63);
 }
 
+/* The time that it could use: one that gpupd keeps stopped does not hang. */
+static uint64_t running_ms(const struct renderer *r)
+{
+    return vgpu_loop_now_ms() - r->events->stopped_ms(r->device);
+}
+
 static void end(struct renderer *r, const char *reason)
 {
     if (r->ended)
@@ -154,7 +160,7 @@ static void on_ready(struct renderer *r, const struct gpup_render_ready *ready, 
     }
     r->ready = true;
     r->outstanding--;
-    r->progress_ms = vgpu_loop_now_ms();
+    r->progress_ms = running_ms(r);
     r->events->ready(r->device, ready, data, size);
     free(data);
 }
@@ -209,7 +215,7 @@ static void on_answer(struct renderer *r, const struct gpup_event *event)
         end(r, "it broke the protocol");
         return;
     }
-    r->progress_ms = vgpu_loop_now_ms();
+    r->progress_ms = running_ms(r);
     r->outstanding--;
     if (event->record.seq == r->ping && r->ping != 0)
         r->ping = 0;
@@ -251,7 +257,7 @@ static void on_event(uint32_t events, void *data)
 static void on_hang_timer(void *data)
 {
     struct renderer *r = data;
-    uint64_t quiet = vgpu_loop_now_ms() - r->progress_ms;
+    uint64_t quiet = running_ms(r) - r->progress_ms;
     char reason[96];
 
     if (r->ended || (r->outstanding == 0 && !r->full))
@@ -267,7 +273,7 @@ static void on_hang_timer(void *data)
 
 static void start_watch(struct renderer *r)
 {
-    r->progress_ms = vgpu_loop_now_ms();
+    r->progress_ms = running_ms(r);
     if (r->hang_ms > 0)
         vgpu_timer_arm(r->hang_timer, r->hang_ms);
 }

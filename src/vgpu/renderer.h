@@ -29,6 +29,8 @@ struct renderer_events {
      */
     void (*idle)(void *device);
     void (*ended)(void *device, const char *reason);
+    /* For how long it has been kept from running, from outside, since start. */
+    uint64_t (*stopped_ms)(void *device);
 };
 
 /* Takes the descriptors in any case. hang_ms: no answer for that long while one is due ends it. */

@@ -148,11 +148,17 @@ static void on_ended(void *device, const char *reason)
     vgpu_timer_arm(d->death_timer, 0);
 }
 
+static uint64_t stopped_ms(void *device)
+{
+    return gpu_time_stopped_ms(((struct vgpu_device *)device)->time);
+}
+
 const struct renderer_events device_renderer_events = {
     .ready = on_ready,
     .finished = on_finished,
     .idle = on_idle,
     .ended = on_ended,
+    .stopped_ms = stopped_ms,
 };
 
 /* ---- its death ---- */
@@ -198,6 +204,7 @@ void bury_renderer(struct vgpu_device *d)
     renderer_free(d->renderer);
     d->renderer = NULL;
     d->sync_seq = 0;
+    gpu_time_forget(d->time);
     d->usage.renderer_deaths++;
     for (struct vgpu_context *c = d->objects.contexts; c; c = c->next)
         c->lost = true;
@@ -240,6 +247,7 @@ void vgpu_device_renderer(struct vgpu_device *d, int sock, int pidfd)
 
     renderer_free(d->renderer);
     d->renderer = NULL;
+    gpu_time_forget(d->time);
     d->renderer = renderer_new(d->loop, sock, pidfd, d->grant.vram, d->grant.hang_ms,
                                &device_renderer_events, d, &err);
     d->renderer_wanted = false; /* only now: what is called back meanwhile does not ask again */

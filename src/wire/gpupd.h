@@ -38,6 +38,9 @@ enum gpup_msg_type {
     GPUP_MSG_RENDERER = 13,
     /* gpup-vgpu -> gpupd: struct gpup_msg_usage; no answer; at most one each 200 ms. */
     GPUP_MSG_USAGE = 15,
+    /* gpupd -> gpup-vgpu, after the grant, to those that said GPUP_HELLO_GPU_TIME: struct
+     * gpup_msg_plain with the four descriptors of wire/gpu_time.h. No answer. */
+    GPUP_MSG_GPU_TIME = 16,
 };
 
 struct gpup_msg_header {
@@ -72,7 +75,8 @@ struct gpup_msg_answer {
     char text[4096 - 12]; /* why, for a person; terminated; may hold several lines */
 };
 
-#define GPUP_HELLO_ADOPT 1u
+#define GPUP_HELLO_ADOPT    1u
+#define GPUP_HELLO_GPU_TIME 2u
 
 struct gpup_msg_hello {
     struct gpup_msg_header header;
@@ -99,6 +103,7 @@ struct gpup_msg_usage {
     uint64_t stream_errors;   /* command streams refused, since start */
     uint64_t commands;        /* virtio-gpu commands, since start */
     uint64_t submits;         /* command streams, since start */
+    uint64_t frames;          /* updates of what is shown, since start */
     uint64_t renderer_deaths; /* since start */
     uint64_t contexts;        /* alive now */
     uint64_t resources;       /* alive now */

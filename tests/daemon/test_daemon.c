@@ -36,7 +36,7 @@ static void on_changed(void *data)
 
 static void open_host(struct fixture *f)
 {
-    f->host = gpup_host_new(&f->config, &f->folders, true, on_changed, f, NULL);
+    f->host = gpup_host_new(&f->config, &f->folders, on_changed, f, NULL);
     g_assert_nonnull(f->host);
 }
 

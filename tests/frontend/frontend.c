@@ -100,7 +100,7 @@ static void greet(struct frontend *f)
 
 /* ---- life ---- */
 
-static void exec_vgpu(int fd, const char *const *options)
+static void exec_vgpu(int fd, const char *const *options, const char *pid_file)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
 
@@ -110,12 +110,19 @@ static void exec_vgpu(int fd, const char *const *options)
     for (; *options; options++)
         g_ptr_array_add(argv, g_strdup(*options));
     g_ptr_array_add(argv, NULL);
+    if (pid_file) {
+        g_autofree char *text = g_strdup_printf("%d\n", getpid());
+
+        if (!g_file_set_contents(pid_file, text, -1, NULL))
+            _exit(127);
+    }
     execv(g_getenv("GPUP_TEST_VGPU"), (char **)argv->pdata);
     _exit(127);
 }
 
 void frontend_start(struct frontend *f, const char *const *options)
 {
+    const char *pid_file = f->pid_file;
     int pair[2];
 
     memset(f, 0, sizeof(*f));
@@ -135,7 +142,7 @@ void frontend_start(struct frontend *f, const char *const *options)
     f->pid = fork();
     g_assert_cmpint(f->pid, >=, 0);
     if (f->pid == 0)
-        exec_vgpu(pair[1], options);
+        exec_vgpu(pair[1], options, pid_file);
     close(pair[1]);
     greet(f);
 }

@@ -28,6 +28,8 @@ struct frontend {
     uint16_t seen; /* used entries taken */
     uint16_t base;
     uint64_t fence;
+    /* set before frontend_start(): where gpup-vgpu's number is written before it runs, or NULL */
+    const char *pid_file;
 };
 
 /* `options` are further arguments of gpup-vgpu, ended by NULL. */

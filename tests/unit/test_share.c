@@ -236,6 +236,27 @@ static void cap_alone(void)
     gpup_share_free(s.share);
 }
 
+/* However long it was quiet: neither held for ever nor let off. */
+static void cap_after_a_long_pause(void)
+{
+    static const struct gpup_share_request capped = {0, 1000000, 300000};
+    const uint64_t day = 86400 * SECOND;
+    struct gpup_share *share = gpup_share_new(128, WINDOW);
+    uint64_t retry;
+
+    gpup_share_add(share, &capped, 0);
+    g_assert_true(gpup_share_may_submit(share, 0, 30 * day, NULL));
+    gpup_share_set_active(share, 0, true, 30 * day);
+    gpup_share_charge(share, 0, 128 * SECOND, 30 * day);
+    g_assert_false(gpup_share_may_submit(share, 0, 30 * day, &retry));
+    g_assert_cmpfloat((double)retry, >, 3.2 * (double)SECOND);
+    g_assert_cmpfloat((double)retry, <, 3.4 * (double)SECOND);
+    g_assert_cmpint(gpup_share_excess(share, 0, 30 * day), >, (gint64)(127 * SECOND));
+    g_assert_true(gpup_share_may_submit(share, 0, 30 * day + 4 * SECOND, NULL));
+    g_assert_cmpint(gpup_share_excess(share, 0, 30 * day + 4 * SECOND), <=, 0);
+    gpup_share_free(share);
+}
+
 static void unused_time_goes_to_the_others(void)
 {
     struct client c[3] = {
@@ -375,6 +396,7 @@ int main(int argc, char **argv)
     g_test_add_func("/share/bound", the_bound_holds);
     g_test_add_func("/share/minimum", minimum_beside_a_heavy_weight);
     g_test_add_func("/share/cap", cap_alone);
+    g_test_add_func("/share/cap-after-a-pause", cap_after_a_long_pause);
     g_test_add_func("/share/work-conserving", unused_time_goes_to_the_others);
     g_test_add_func("/share/alone", one_alone_is_never_held_back);
     g_test_add_func("/share/idling", idling_earns_nothing);
