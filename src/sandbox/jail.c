@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/securebits.h>
@@ -252,9 +251,11 @@ bool jail_drop_privileges(const struct sandbox_spec *spec, bool may_keep_user, b
     for (int cap = 0; cap <= 63; cap++)
         prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
     if (spec->set_ids) {
-        if (setgroups(spec->n_groups, spec->groups) < 0 ||
-            setresgid(spec->gid, spec->gid, spec->gid) < 0 ||
-            setresuid(spec->uid, spec->uid, spec->uid) < 0) {
+        /* not the C library's, which look for the other threads that our parent had, under locks
+         * that one of those may have held when we were made: they would wait for ever */
+        if (syscall(SYS_setgroups, spec->n_groups, spec->groups) < 0 ||
+            syscall(SYS_setresgid, spec->gid, spec->gid, spec->gid) < 0 ||
+            syscall(SYS_setresuid, spec->uid, spec->uid, spec->uid) < 0) {
             if (!may_keep_user)
                 return fail(failure, "changing to the renderer's user");
             *same_user = true;
