@@ -37,7 +37,7 @@
 #define IDLE_PERCENT 30u
 /* A process is not charged more than its threads could have used: a clock that jumps is another
  * process's. */
-#define MOST_CPUS 4096u
+#define MOST_CPUS   4096u
 #define ABOVE_USUAL (-10) /* nice: it has to run when others have used up their share */
 
 struct partition {
@@ -332,8 +332,7 @@ static int make_page(struct partition *p)
     if (p->page_fd < 0 || ftruncate(p->page_fd, sizeof(*p->page)) < 0 ||
         fcntl(p->page_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return -errno;
-    p->page =
-        mmap(NULL, sizeof(*p->page), PROT_READ | PROT_WRITE, MAP_SHARED, p->page_fd, 0);
+    p->page = mmap(NULL, sizeof(*p->page), PROT_READ | PROT_WRITE, MAP_SHARED, p->page_fd, 0);
     if (p->page == MAP_FAILED) {
         p->page = NULL;
         return -errno;

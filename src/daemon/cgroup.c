@@ -112,13 +112,13 @@ static void describe(struct gpup_cgroups *c)
         c->problem = g_strdup("no cgroup v2 that gpupd may use: a renderer's memory beside the "
                               "quota is not limited");
     else if (!c->cpu || !c->memory)
-        c->problem = g_strdup_printf("cgroup v2 without %s: %s",
-                                     !c->cpu && !c->memory ? "cpu and memory"
-                                     : c->cpu              ? "memory"
-                                                           : "cpu",
-                                     c->memory
-                                         ? "compute shares are held by gpupd alone"
-                                         : "a renderer's memory beside the quota is not limited");
+        c->problem =
+            g_strdup_printf("cgroup v2 without %s: %s",
+                            !c->cpu && !c->memory ? "cpu and memory"
+                            : c->cpu              ? "memory"
+                                                  : "cpu",
+                            c->memory ? "compute shares are held by gpupd alone"
+                                      : "a renderer's memory beside the quota is not limited");
 }
 
 struct gpup_cgroups *gpup_cgroups_new(const char *mount)

@@ -16,7 +16,7 @@ struct gpup_lease {
     bool starting; /* one is on its way */
     gint64 window; /* when counting starts began, and how many there were since */
     unsigned starts;
-    unsigned *degraded; /* collects what jails lacked */
+    unsigned *degraded;           /* collects what jails lacked */
     struct gpup_arbiter *arbiter; /* borrowed; NULL: nothing divides the GPU's time */
     int arbiter_number;
 };

@@ -322,8 +322,7 @@ struct gpu_time *gpu_time_new(struct vgpu_loop *loop, void (*opened)(void *data)
         gpup_error_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    *t = (struct gpu_time){
-        .loop = loop, .opened = opened, .data = data, .fds = {-1, -1, -1, -1}};
+    *t = (struct gpu_time){.loop = loop, .opened = opened, .data = data, .fds = {-1, -1, -1, -1}};
     t->retry_timer = vgpu_loop_add_timer(loop, on_retry, t, err);
     if (!t->retry_timer) {
         free(t);

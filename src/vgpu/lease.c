@@ -66,7 +66,8 @@ static int connect_to(const char *path, struct gpup_error **err)
 
 static int say_hello(const struct lease *lease, int sock, uint32_t flags, struct gpup_error **err)
 {
-    struct gpup_msg_hello hello = {.header = header(GPUP_MSG_HELLO), .flags = flags | GPUP_HELLO_GPU_TIME};
+    struct gpup_msg_hello hello = {.header = header(GPUP_MSG_HELLO),
+                                   .flags = flags | GPUP_HELLO_GPU_TIME};
     int ret;
 
     memcpy(hello.adapter, lease->adapter, sizeof(hello.adapter));
@@ -166,7 +167,7 @@ static void on_socket(uint32_t events, void *data)
     int fds[GPUP_GPU_TIME_FDS] = {-1, -1, -1, -1};
     union message m;
     ssize_t n = gpup_seqpacket_receive(lease->sock, &m, sizeof(m), fds, GPUP_GPU_TIME_FDS, NULL,
-                                        MSG_DONTWAIT);
+                                       MSG_DONTWAIT);
 
     if (n == -EAGAIN)
         return;

@@ -22,16 +22,16 @@ struct gpup_gpu_time {
     _Alignas(64) _Atomic uint32_t hold; /* 1: no further command to the renderer */
     /* Commands that may be unfinished in the renderer at a time; 0: any number. */
     _Atomic uint32_t depth;
-    _Atomic uint32_t call;         /* 1: write to kick when `busy` changes, once */
-    _Atomic uint32_t own_share;    /* parts per million: what to keep to without gpupd */
-    _Atomic uint32_t capacity;     /* charged time per real time: CPUs, or 1 for a GPU */
-    _Atomic int32_t renderer_pid;  /* whose CPU time is charged then; 0: time by the clock */
-    _Atomic uint64_t stopped_ns;   /* for how long gpupd kept the renderer stopped, since start */
+    _Atomic uint32_t call;        /* 1: write to kick when `busy` changes, once */
+    _Atomic uint32_t own_share;   /* parts per million: what to keep to without gpupd */
+    _Atomic uint32_t capacity;    /* charged time per real time: CPUs, or 1 for a GPU */
+    _Atomic int32_t renderer_pid; /* whose CPU time is charged then; 0: time by the clock */
+    _Atomic uint64_t stopped_ns;  /* for how long gpupd kept the renderer stopped, since start */
     /* written by gpup-vgpu */
     _Alignas(64) _Atomic uint32_t busy; /* has commands waiting or unfinished */
-    _Atomic uint32_t unfinished;   /* commands in the renderer, as far as they are followed */
-    _Atomic uint32_t waiting;      /* is held: write to wake when `hold` becomes 0 */
-    _Atomic uint64_t waited_ns;    /* for how long commands were held back, since start */
+    _Atomic uint32_t unfinished;        /* commands in the renderer, as far as they are followed */
+    _Atomic uint32_t waiting;           /* is held: write to wake when `hold` becomes 0 */
+    _Atomic uint64_t waited_ns;         /* for how long commands were held back, since start */
 };
 
 #define GPUP_GPU_TIME_FDS 4 /* the page, kick, wake, guard */

@@ -6,20 +6,20 @@
 
 /* virglrenderer's protocol (virgl_protocol.h, virgl_hw.h of its sources). */
 
-#define PICTURE        10u
-#define VERTICES       11u
-#define VERTEX_BYTES   48u
-#define R8_UNORM       64u
-#define RGBA_FLOAT     31u
-#define BGRA_UNORM     1u
-#define VERTEX_SHADER  0u
-#define PIXEL_SHADER   1u
-#define MOST_DWORDS    2048u
-#define HALF_PIXEL     (1u << 29)
-#define DEPTH_CLIP     (1u << 1)
-#define WRITE_RGBA     (0xfu << 27)
-#define STREAM_SLOT    16384u
-#define STREAMS        (FRONTEND_DATA + (UINT64_C(8) << 20))
+#define PICTURE       10u
+#define VERTICES      11u
+#define VERTEX_BYTES  48u
+#define R8_UNORM      64u
+#define RGBA_FLOAT    31u
+#define BGRA_UNORM    1u
+#define VERTEX_SHADER 0u
+#define PIXEL_SHADER  1u
+#define MOST_DWORDS   2048u
+#define HALF_PIXEL    (1u << 29)
+#define DEPTH_CLIP    (1u << 1)
+#define WRITE_RGBA    (0xfu << 27)
+#define STREAM_SLOT   16384u
+#define STREAMS       (FRONTEND_DATA + (UINT64_C(8) << 20))
 
 enum {
     CREATE_OBJECT = 1,
@@ -195,9 +195,9 @@ static void create(struct frontend *f, uint32_t resource, uint32_t target, uint3
                                               .array_size = 1};
 
     g_assert_cmphex(frontend_command(f, &c, sizeof(c), NULL, 0), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, WORK_CONTEXT,
-                                              resource),
-                    ==, VIRTIO_GPU_RESP_OK_NODATA);
+    g_assert_cmphex(
+        frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, WORK_CONTEXT, resource),
+        ==, VIRTIO_GPU_RESP_OK_NODATA);
 }
 
 void work_prepare(struct frontend *f, const struct work *work)
@@ -223,8 +223,8 @@ void work_prepare(struct frontend *f, const struct work *work)
 
 static void draw(struct stream *s)
 {
-    static const uint32_t values[12] = {[1] = 3 /* vertices */, [2] = 4 /* triangles */, [4] = 1,
-                                        [10] = 2 /* the last vertex */};
+    static const uint32_t values[12] = {
+        [1] = 3 /* vertices */, [2] = 4 /* triangles */, [4] = 1, [10] = 2 /* the last vertex */};
 
     command(s, DRAW_VBO, 0, 12);
     for (unsigned i = 0; i < 12; i++)

@@ -273,8 +273,8 @@ _Noreturn static void run_client(struct world *w, size_t i)
     g_autofree char *id = adapter_id(i);
     g_autofree char *node = g_strdup_printf("--render-node=/run/gpup/vm/%s", id);
     g_autofree char *gpupd = g_strdup_printf("--gpupd-socket=%s", w->socket);
-    g_autofree char *pid_file = g_strdup_printf("%s/%zu-vm%zu-video1-vhost-user-gpu.pid", w->dir,
-                                                i + 1, i);
+    g_autofree char *pid_file =
+        g_strdup_printf("%s/%zu-vm%zu-video1-vhost-user-gpu.pid", w->dir, i + 1, i);
     const char *const options[] = {"--virgl", node, gpupd, NULL};
     struct frontend f = {.pid_file = pid_file};
 
@@ -395,8 +395,8 @@ struct world *world_new(const struct world_setup *setup)
     w->run = g_build_filename(w->dir, "run", NULL);
     w->state = g_build_filename(w->dir, "state", NULL);
     w->socket = g_build_filename(w->run, "gpupd.sock", NULL);
-    w->memory = mmap(NULL, sizeof(*w->memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                     -1, 0);
+    w->memory =
+        mmap(NULL, sizeof(*w->memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     g_assert_true(w->memory != MAP_FAILED);
     memcpy(w->memory->share, setup->share, sizeof(setup->share));
     world_start_gpupd(w);

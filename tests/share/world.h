@@ -33,7 +33,7 @@ struct world_share {
 struct world_client {
     struct work work;
     unsigned queue, period_us;
-    _Atomic uint32_t mode; /* a futex */
+    _Atomic uint32_t mode;  /* a futex */
     _Atomic uint32_t state; /* the mode that it is in by now */
     _Atomic uint64_t n_done;
     struct {
@@ -61,7 +61,7 @@ void world_set_mode(struct world *world, size_t i, enum world_mode mode);
 /* The CPU time of the partition's renderer, ns. */
 uint64_t world_charged(struct world *world, size_t i);
 pid_t world_renderer(struct world *world, size_t i);
-/* Threads, and the CPU time of gpupd. */
+/* The CPU time of gpupd. */
 uint64_t world_gpupd_cpu(struct world *world);
 /* Ends gpupd as by kill -9; and starts it again. */
 void world_kill_gpupd(struct world *world);
