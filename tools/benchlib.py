@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What benchmarks share: cases with their goals, the table, the JSON."""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+
+
+def machine():
+    text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"model name\s*: (.*)", text)
+    return {"cpu": model.group(1) if model else platform.machine(), "cpus": os.cpu_count(),
+            "kernel": platform.release()}
+
+
+def met(value, goal):
+    """Whether a value keeps to a goal such as "<= 2.0 x"; None without a goal."""
+    if not goal:
+        return None
+    operator, limit = goal.split()[:2]
+    return {"<=": value <= float(limit), ">=": value >= float(limit), "<": value < float(limit)}[operator]
+
+
+class Benchmark:
+    def __init__(self, doc):
+        parser = argparse.ArgumentParser(description=doc)
+        parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+        self.args = parser.parse_args()
+        self.cases = []
+
+    def add(self, name, unit, value, baseline=None, goal=None):
+        """A goal that ends in "x" is about value/baseline, any other about the value."""
+        ratio = value / baseline if baseline else None
+        result = met(ratio if goal and goal.endswith(" x") else value, goal)
+        self.cases.append({"name": name, "value": value, "unit": unit, "baseline": baseline,
+                           "ratio": ratio, "goal": goal, "met": result})
+
+    def finish(self):
+        """Prints the table, writes the JSON, exits."""
+        def text(value, digits=3):
+            return "-" if value is None else "%.*g" % (digits, value)
+        rows = [("CASE", "VALUE", "BASELINE", "RATIO", "GOAL", "MET")]
+        rows += [(c["name"], "%s %s" % (text(c["value"]), c["unit"]),
+                  "-" if c["baseline"] is None else "%s %s" % (text(c["baseline"]), c["unit"]),
+                  text(c["ratio"]), c["goal"] or "-", {True: "yes", False: "NO", None: "-"}[c["met"]])
+                 for c in self.cases]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        if self.args.json:
+            self.args.json.write_text(json.dumps({"version": 1, "machine": machine(), "cases": self.cases},
+                                                 indent=2) + "\n", encoding="utf-8")
+        sys.exit(1 if any(c["met"] is False for c in self.cases) else 0)
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def build(lab=False, guest=False):
+    """What a benchmark runs: gpup in build/, and the lab's host and its guest."""
+    if os.geteuid() != 0:
+        sys.exit("error: run it as root (it makes a host in namespaces)")
+    folder = TOP / "build"
+    steps = [[TOP / "tools/install-packages", TOP / "tools/packages-build", TOP / "tools/packages-lab"],
+             ["meson", "setup", *(["--reconfigure"] if (folder / "build.ninja").exists() else []), folder],
+             ["ninja", "-C", folder]]
+    if lab or guest:
+        steps.append([TOP / "tools/host-layer", folder / "host"])
+    if guest:
+        steps.append([TOP / "tools/guest-image", folder / "guest", folder / "tests/guest/gltest"])
+    for step in steps:
+        result = subprocess.run(step, check=False, cwd=TOP, text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT)
+        if result.returncode:
+            sys.exit("error: %s:\n%s" % (step[0], result.stdout[-3000:]))
+    return folder
