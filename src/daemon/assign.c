@@ -18,6 +18,7 @@ struct assignment {
     struct gpup_adapter *adapter;
     unsigned flags;
     bool restart; /* it runs, and is to be started again */
+    struct gpup_vm *after;
 };
 
 static void assignment_free(void *data)
@@ -26,6 +27,7 @@ static void assignment_free(void *data)
 
     g_free(a->vm);
     gpup_adapter_free(a->adapter);
+    gpup_vm_free(a->after);
     g_free(a);
 }
 
@@ -160,28 +162,23 @@ static int restart(struct gpup_call *call, struct gpup_error **err)
     return 0;
 }
 
-static int assign_work(struct gpup_call *call, struct gpup_error **err)
+/* In a worker; adapter NULL: takes it away. */
+static int change_work(struct gpup_call *call, struct gpup_error **err)
 {
+    struct gpup_manager *manager = gpup_vms_manager(call->daemon->vms);
     struct assignment *a = call->data;
     GStrv lines = NULL;
-    int ret = gpup_manager_assign(gpup_vms_manager(call->daemon->vms), a->vm, a->adapter, NULL,
-                                  a->flags, &lines, err);
+    int ret = a->adapter
+                  ? gpup_manager_assign(manager, a->vm, a->adapter, NULL, a->flags, &lines, err)
+                  : gpup_manager_unassign(manager, a->vm, a->flags, &lines, err);
 
-    if (ret == 0)
-        take_lines(call, lines);
-    return ret == 0 && a->restart ? restart(call, err) : ret;
-}
-
-static int unassign_work(struct gpup_call *call, struct gpup_error **err)
-{
-    struct assignment *a = call->data;
-    GStrv lines = NULL;
-    int ret =
-        gpup_manager_unassign(gpup_vms_manager(call->daemon->vms), a->vm, a->flags, &lines, err);
-
-    if (ret == 0)
-        take_lines(call, lines);
-    return ret == 0 && a->restart ? restart(call, err) : ret;
+    if (ret < 0)
+        return ret;
+    take_lines(call, lines);
+    if (a->restart)
+        ret = restart(call, err);
+    gpup_manager_get(manager, a->vm, &a->after, NULL); /* whoever is answered sees it changed */
+    return ret;
 }
 
 /* A minimum that nothing on this host holds is accepted where it is what a VM gets on average: that
@@ -239,7 +236,8 @@ static void assigned(struct gpup_call *call)
     if (a->adapter)
         warn_of_minima(call, a->adapter);
     tell_restart(call);
-    gpup_vms_refresh(call->daemon->vms);
+    if (a->after)
+        gpup_vms_put(call->daemon->vms, g_steal_pointer(&a->after));
     gpup_call_finish(call);
 }
 
@@ -272,9 +270,7 @@ static int check_restart(struct gpup_call *call, struct assignment *a, struct gp
 
 static void work(struct gpup_call *call)
 {
-    struct assignment *a = call->data;
-
-    gpup_call_work(call, a->adapter ? assign_work : unassign_work, assigned);
+    gpup_call_work(call, change_work, assigned);
 }
 
 static void go_on(struct gpup_call *call)

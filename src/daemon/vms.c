@@ -3,61 +3,167 @@
 
 #include "core/error.h"
 
+#include <errno.h>
 #include <gio/gio.h>
 #include <string.h>
 
+#define RETRY_MS 1000
+
 struct gpup_vms {
     struct gpup_manager *manager;
-    GPtrArray *list;
+    GPtrArray *list; /* by name */
     bool connected, known;
     char *error;
-    bool listing, again;
+    bool working;
+    bool all;          /* every VM is to be asked for, */
+    GHashTable *dirty; /* or these (by UUID) */
+    guint retry;
     void (*changed)(void *data);
     void *data;
 };
 
-static void list_in_thread(GTask *task, void *source, void *data, GCancellable *cancellable)
-{
-    GPUP_AUTO_ERROR err = NULL;
-    GPtrArray *list = NULL;
+/* What a worker asks libvirt. */
+struct question {
+    struct gpup_manager *manager;
+    GStrv uuids;     /* NULL: all */
+    GPtrArray *list; /* of all; or for each UUID a VM or NULL, where it is gone */
+};
 
-    if (gpup_manager_list(data, &list, &err) < 0) {
-        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_FAILED, "%s", gpup_error_message(err));
-        return;
-    }
-    g_task_return_pointer(task, list, (GDestroyNotify)g_ptr_array_unref);
+static void question_free(void *data)
+{
+    struct question *q = data;
+
+    g_strfreev(q->uuids);
+    g_clear_pointer(&q->list, g_ptr_array_unref);
+    g_free(q);
 }
 
-static void listed(GObject *source, GAsyncResult *result, void *data)
+static void work(struct gpup_vms *vms);
+
+static gboolean on_retry(void *data)
+{
+    struct gpup_vms *vms = data;
+
+    vms->retry = 0;
+    work(vms);
+    return G_SOURCE_REMOVE;
+}
+
+static int ask_for_some(struct question *q, struct gpup_error **err)
+{
+    q->list = g_ptr_array_new_with_free_func((GDestroyNotify)gpup_vm_free);
+    for (char **uuid = q->uuids; *uuid; uuid++) {
+        struct gpup_vm *vm = NULL;
+        GPUP_AUTO_ERROR why = NULL;
+
+        if (gpup_manager_get(q->manager, *uuid, &vm, &why) < 0 && why->code != ENOENT)
+            return gpup_error_move(err, g_steal_pointer(&why));
+        g_ptr_array_add(q->list, vm);
+    }
+    return 0;
+}
+
+static void ask_in_thread(GTask *task, void *source, void *data, GCancellable *cancellable)
+{
+    struct question *q = data;
+    GPUP_AUTO_ERROR err = NULL;
+    int ret = q->uuids ? ask_for_some(q, &err) : gpup_manager_list(q->manager, &q->list, &err);
+
+    if (ret < 0)
+        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_FAILED, "%s", gpup_error_message(err));
+    else
+        g_task_return_boolean(task, TRUE);
+}
+
+static void remove_vm(struct gpup_vms *vms, const char *uuid)
+{
+    for (guint i = 0; i < vms->list->len; i++) {
+        if (strcmp(((struct gpup_vm *)vms->list->pdata[i])->uuid, uuid) != 0)
+            continue;
+        g_ptr_array_remove_index(vms->list, i);
+        return;
+    }
+}
+
+static void insert_vm(struct gpup_vms *vms, struct gpup_vm *vm)
+{
+    guint i = 0;
+
+    remove_vm(vms, vm->uuid);
+    while (i < vms->list->len &&
+           strcmp(((struct gpup_vm *)vms->list->pdata[i])->name, vm->name) < 0)
+        i++;
+    g_ptr_array_insert(vms->list, (gint)i, vm);
+}
+
+static void take_answer(struct gpup_vms *vms, struct question *q)
+{
+    if (!q->uuids) {
+        g_ptr_array_unref(vms->list);
+        vms->list = g_steal_pointer(&q->list);
+        vms->known = vms->connected;
+        return;
+    }
+    for (guint i = 0; i < q->list->len; i++) {
+        if (q->list->pdata[i])
+            insert_vm(vms, g_steal_pointer(&q->list->pdata[i]));
+        else
+            remove_vm(vms, q->uuids[i]);
+    }
+}
+
+static void answered(GObject *source, GAsyncResult *result, void *data)
 {
     struct gpup_vms *vms = data;
     g_autoptr(GError) error = NULL;
-    GPtrArray *list = g_task_propagate_pointer(G_TASK(result), &error);
 
-    vms->listing = false;
-    if (list) {
-        g_ptr_array_unref(vms->list);
-        vms->list = list;
-        vms->known = vms->connected;
+    vms->working = false;
+    if (g_task_propagate_boolean(G_TASK(result), &error)) {
+        take_answer(vms, g_task_get_task_data(G_TASK(result)));
     } else {
-        g_message("listing the VMs: %s", error->message);
+        g_message("asking for the VMs: %s", error->message);
+        vms->all = true; /* what was asked for is not known now */
+        vms->known = false;
+        if (vms->connected && vms->retry == 0)
+            vms->retry = g_timeout_add(RETRY_MS, on_retry, vms);
+        vms->changed(vms->data);
+        return;
     }
-    if (vms->again)
-        gpup_vms_refresh(vms);
+    work(vms);
     vms->changed(vms->data);
+}
+
+static void work(struct gpup_vms *vms)
+{
+    g_autoptr(GTask) task = NULL;
+    struct question *q;
+
+    if (vms->working || !vms->manager || (!vms->all && g_hash_table_size(vms->dirty) == 0))
+        return;
+    vms->working = true;
+    q = g_new0(struct question, 1);
+    q->manager = vms->manager;
+    if (!vms->all) {
+        q->uuids = (GStrv)g_hash_table_get_keys_as_array(vms->dirty, NULL);
+        g_hash_table_steal_all(vms->dirty); /* the keys are the question's */
+    }
+    g_hash_table_remove_all(vms->dirty);
+    vms->all = false;
+    task = g_task_new(NULL, NULL, answered, vms);
+    g_task_set_task_data(task, q, question_free);
+    g_task_run_in_thread(task, ask_in_thread);
 }
 
 void gpup_vms_refresh(struct gpup_vms *vms)
 {
-    g_autoptr(GTask) task = NULL;
+    vms->all = true;
+    work(vms);
+}
 
-    vms->again = vms->listing;
-    if (vms->listing || !vms->manager)
-        return;
-    vms->listing = true;
-    task = g_task_new(NULL, NULL, listed, vms);
-    g_task_set_task_data(task, vms->manager, NULL);
-    g_task_run_in_thread(task, list_in_thread);
+void gpup_vms_put(struct gpup_vms *vms, struct gpup_vm *vm)
+{
+    insert_vm(vms, vm);
+    vms->changed(vms->data);
 }
 
 static void on_event(enum gpup_vm_event event, const char *uuid, const char *text, void *data)
@@ -71,8 +177,11 @@ static void on_event(enum gpup_vm_event event, const char *uuid, const char *tex
         vms->error = g_strdup(vms->connected || !text ? "" : text);
         vms->changed(vms->data);
     }
-    if (event != GPUP_MANAGER_LOST)
-        gpup_vms_refresh(vms);
+    if (event == GPUP_MANAGER_CONNECTED)
+        vms->all = true;
+    else if (event != GPUP_MANAGER_LOST)
+        g_hash_table_add(vms->dirty, g_strdup(uuid));
+    work(vms);
 }
 
 struct gpup_vms *gpup_vms_new(const char *uri, void (*changed)(void *data), void *data)
@@ -83,6 +192,7 @@ struct gpup_vms *gpup_vms_new(const char *uri, void (*changed)(void *data), void
     vms->data = data;
     vms->list = g_ptr_array_new_with_free_func((GDestroyNotify)gpup_vm_free);
     vms->error = g_strdup("not connected yet");
+    vms->dirty = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     vms->manager = gpup_manager_new(uri, on_event, vms);
     return vms;
 }
@@ -91,11 +201,15 @@ void gpup_vms_free(struct gpup_vms *vms)
 {
     if (!vms)
         return;
-    /* a listing under way uses the manager: its callback comes first */
-    while (vms->listing)
+    /* a worker uses the manager: its answer comes first, and asks for nothing more */
+    g_hash_table_remove_all(vms->dirty);
+    vms->all = vms->connected = false;
+    while (vms->working)
         g_main_context_iteration(NULL, TRUE);
+    g_clear_handle_id(&vms->retry, g_source_remove);
     gpup_manager_free(vms->manager);
     g_ptr_array_unref(vms->list);
+    g_hash_table_unref(vms->dirty);
     g_free(vms->error);
     g_free(vms);
 }

@@ -5,8 +5,8 @@
 #include "vm/manager.h"
 
 /*
- * The VMs as libvirt told them last: listed in a worker thread whenever something changes, so that
- * the main thread never waits for libvirt.
+ * The VMs as libvirt told them last: all are listed in a worker thread when it is connected, and one
+ * is asked for again when it changes, so that the main thread never waits for libvirt.
  */
 struct gpup_vms;
 
@@ -21,6 +21,8 @@ const char *gpup_vms_error(struct gpup_vms *vms); /* why not; "" when connected 
 /* True once a list was received on this connection: absence then means something. */
 bool gpup_vms_known(struct gpup_vms *vms);
 void gpup_vms_refresh(struct gpup_vms *vms);
+/* What a caller has just learnt of a VM; taken. */
+void gpup_vms_put(struct gpup_vms *vms, struct gpup_vm *vm);
 struct gpup_manager *gpup_vms_manager(struct gpup_vms *vms); /* for worker threads */
 
 #endif
