@@ -5,8 +5,8 @@
 #include "vm/manager.h"
 
 /*
- * The VMs as libvirt told them last: all are listed in a worker thread when it is connected, and one
- * is asked for again when it changes, so that the main thread never waits for libvirt.
+ * The VMs as libvirt told them last: all are listed in a worker thread when it is connected, and
+ * one is asked for again when it changes, so that the main thread never waits for libvirt.
  */
 struct gpup_vms;
 
