@@ -15,11 +15,14 @@
 #define HEAD_WIDTH      1280u
 #define HEAD_HEIGHT     800u
 
-/* The head reports itself disconnected: the VM's other video device shows the desktop. */
+/* Unless a display was asked for the head reports itself disconnected: the VM's other video device
+ * shows the desktop. */
 enum outcome get_display_info(struct vgpu_device *d, struct request *q, const void *command)
 {
     struct virtio_gpu_resp_display_info info = {0};
 
+    if (!display_info(d->display, &q->asked, &info.pmodes[0]))
+        return BLOCKED;
     answer_data(q, 0, &info.pmodes, sizeof(info.pmodes));
     return answer(q, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
 }
@@ -28,10 +31,14 @@ enum outcome get_edid(struct vgpu_device *d, struct request *q, const void *comm
 {
     const struct virtio_gpu_cmd_get_edid *c = command;
     struct virtio_gpu_resp_edid edid = {.size = htole32(VGPU_EDID_SIZE)};
+    struct virtio_gpu_display_one head;
 
     if (le32toh(c->scanout) != 0)
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID);
-    vgpu_edid_make(edid.edid, HEAD_WIDTH, HEAD_HEIGHT);
+    if (!display_info(d->display, &q->asked, &head))
+        return BLOCKED;
+    vgpu_edid_make(edid.edid, head.r.width ? le32toh(head.r.width) : HEAD_WIDTH,
+                   head.r.height ? le32toh(head.r.height) : HEAD_HEIGHT);
     answer_data(q, 0, &edid.size, sizeof(edid) - sizeof(edid.hdr));
     return answer(q, VIRTIO_GPU_RESP_OK_EDID);
 }
@@ -106,6 +113,7 @@ enum outcome resource_unref(struct vgpu_device *d, struct request *q, const void
         renderer_commit(d->renderer);
         wait = q->seq != 0;
     }
+    display_forget(d->display, resource->id);
     vgpu_quota_credit(&d->usage.quota, resource->charge);
     vgpu_resource_remove(&d->objects, resource);
     answer(q, VIRTIO_GPU_RESP_OK_NODATA);
@@ -121,7 +129,6 @@ static bool rect_fits(const struct virtio_gpu_rect *rect, const struct vgpu_reso
            right <= resource->shape.width && bottom <= resource->shape.height;
 }
 
-/* Nothing is shown while the head is disconnected; what is wrong is refused all the same. */
 enum outcome set_scanout(struct vgpu_device *d, struct request *q, const void *command)
 {
     const struct virtio_gpu_set_scanout *c = command;
@@ -129,13 +136,17 @@ enum outcome set_scanout(struct vgpu_device *d, struct request *q, const void *c
 
     if (le32toh(c->scanout_id) != 0)
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID);
-    if (le32toh(c->resource_id) == 0)
+    if (le32toh(c->resource_id) == 0) {
+        display_set_scanout(d->display, NULL, NULL);
         return answer(q, VIRTIO_GPU_RESP_OK_NODATA);
+    }
     resource = vgpu_resource_find(&d->objects, le32toh(c->resource_id));
     if (!resource)
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
-    return answer(q, rect_fits(&c->r, resource) ? VIRTIO_GPU_RESP_OK_NODATA
-                                                : VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    if (!rect_fits(&c->r, resource))
+        return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    display_set_scanout(d->display, resource, &c->r);
+    return answer(q, VIRTIO_GPU_RESP_OK_NODATA);
 }
 
 enum outcome resource_flush(struct vgpu_device *d, struct request *q, const void *command)
@@ -148,6 +159,7 @@ enum outcome resource_flush(struct vgpu_device *d, struct request *q, const void
     if (!rect_fits(&c->r, resource))
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     d->usage.frames++;
+    display_flush(d->display, resource, &c->r);
     return answer(q, VIRTIO_GPU_RESP_OK_NODATA);
 }
 

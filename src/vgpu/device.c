@@ -248,6 +248,8 @@ bool finish_request(struct vgpu_device *d, uint64_t seq, int status)
         d->sync_status = status;
         return true;
     }
+    if (display_finished(d->display, seq, status))
+        return true;
     while (*p && (*p)->seq != seq)
         p = &(*p)->next;
     if (*p) {
@@ -286,16 +288,21 @@ static void accept_requests(struct vgpu_device *d, struct virtqueue *queue)
         vhost_user_kick_again(d->vhost, QUEUE_CONTROL);
 }
 
-/* The cursor is shown by nobody while the head is disconnected; its commands have no answer. */
-static void drain_cursor(struct vgpu_device *d, unsigned index, struct virtqueue *queue)
+/* Its commands have no answer. */
+static void serve_cursor(struct vgpu_device *d, unsigned index, struct virtqueue *queue)
 {
     struct virtqueue_element *element;
     unsigned left = MAX_ACCEPTED;
     int ret = 1;
 
     while (left-- > 0 && (ret = virtqueue_pop(queue, &element, NULL)) != 0) {
-        if (ret == 1)
-            virtqueue_push(element, 0);
+        struct virtio_gpu_update_cursor command;
+
+        if (ret != 1)
+            continue; /* malformed: answered by the queue */
+        if (virtqueue_read(element, 0, &command, sizeof(command)) == sizeof(command))
+            display_cursor(d->display, &command);
+        virtqueue_push(element, 0);
     }
     virtqueue_notify(queue);
     if (ret != 0)
@@ -307,7 +314,7 @@ static void device_kick(void *device, unsigned index, struct virtqueue *queue)
     struct vgpu_device *d = device;
 
     if (index != QUEUE_CONTROL) {
-        drain_cursor(d, index, queue);
+        serve_cursor(d, index, queue);
         return;
     }
     accept_requests(d, queue);
@@ -320,13 +327,28 @@ static int patience_ms(const struct vgpu_device *d)
     return d->grant.hang_ms > 0 && d->grant.hang_ms < STOP_MS ? (int)d->grant.hang_ms : STOP_MS;
 }
 
+/* What such a command frees goes with the renderer: it has succeeded. */
+static bool frees(const struct request *q)
+{
+    switch (q->type) {
+    case VIRTIO_GPU_CMD_RESOURCE_UNREF:
+    case VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING:
+    case VIRTIO_GPU_CMD_CTX_DESTROY:
+    case VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE:
+        return q->executed;
+    default:
+        return false;
+    }
+}
+
 void fail_requests(struct request_list *list)
 {
     while (list->first) {
         struct request *q = list->first;
 
         take(list, &list->first);
-        q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
+        if (!frees(q))
+            q->response = VIRTIO_GPU_RESP_ERR_UNSPEC;
         complete(q);
     }
 }
@@ -406,9 +428,13 @@ static void device_set_display(void *device, int fd)
 {
     struct vgpu_device *d = device;
 
-    if (d->display >= 0)
-        close(d->display);
-    d->display = fd;
+    if (d->display) {
+        display_connect(d->display, fd);
+        return;
+    }
+    if (d->unused_display >= 0)
+        close(d->unused_display);
+    d->unused_display = fd;
 }
 
 static void device_reset(void *device)
@@ -416,6 +442,7 @@ static void device_reset(void *device)
     struct vgpu_device *d = device;
     struct gpup_record *record;
 
+    display_reset(d->display);
     vgpu_objects_clear(&d->objects);
     d->usage.quota.used = 0;
     if (!d->renderer)
@@ -614,13 +641,16 @@ struct vgpu_device *vgpu_device_new(struct vgpu_loop *loop, int fd, const struct
         return NULL;
     }
     *d = (struct vgpu_device){
-        .loop = loop, .grant = *grant, .events = events, .data = data, .display = -1};
+        .loop = loop, .grant = *grant, .events = events, .data = data, .unused_display = -1};
     d->usage.quota.limit = grant->vram;
     d->pending.end = &d->pending.first;
     d->inflight.end = &d->inflight.first;
     d->time = gpu_time_new(loop, on_gate_opened, d, err);
     d->vhost = vhost_user_new(loop, fd, &ops, d, err);
-    if (!d->time || !d->vhost || add_renderer_timers(d, err) < 0) {
+    if (d->vhost && grant->display)
+        d->display = display_new(d, err);
+    if (!d->time || !d->vhost || (grant->display && !d->display) ||
+        add_renderer_timers(d, err) < 0) {
         vgpu_device_free(d);
         return NULL;
     }
@@ -650,8 +680,9 @@ void vgpu_device_free(struct vgpu_device *d)
     vhost_user_free(d->vhost);
     gpu_time_free(d->time);
     vgpu_objects_clear(&d->objects);
-    if (d->display >= 0)
-        close(d->display);
+    display_free(d->display);
+    if (d->unused_display >= 0)
+        close(d->unused_display);
     free(d->capset_data);
     free(d);
 }

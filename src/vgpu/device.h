@@ -20,6 +20,7 @@ struct vgpu_grant {
     uint64_t vram;    /* bytes */
     uint32_t hang_ms; /* 0: never */
     const char *vm;   /* for messages; outlives the device */
+    bool display;     /* the head is connected */
 };
 
 struct vgpu_device_events {

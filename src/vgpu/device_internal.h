@@ -4,6 +4,7 @@
 
 #include "vgpu/device.h"
 #include "vgpu/gpu_time.h"
+#include "vgpu/display.h"
 #include "vgpu/objects.h"
 #include "vgpu/renderer.h"
 #include "vgpu/vhost_user.h"
@@ -19,6 +20,7 @@ struct request {
     uint32_t type, context;            /* of it, in our byte order */
     bool fenced;
     bool executed;    /* only its fence has to be sent yet */
+    bool asked;       /* QEMU was asked something for it */
     bool in_renderer; /* the renderer was told something for it */
     uint32_t response;
     size_t written;
@@ -43,7 +45,8 @@ struct vgpu_device {
     struct vgpu_grant grant;
     const struct vgpu_device_events *events;
     void *data;
-    int display; /* QEMU's display socket, or -1 */
+    struct display *display; /* NULL: the head is disconnected */
+    int unused_display;      /* then QEMU's socket is kept, or -1 */
 
     struct vgpu_objects objects;
     struct vgpu_usage usage;

@@ -143,14 +143,14 @@ static int get_grant(struct vgpu *v, struct vgpu_grant *grant, struct gpup_error
     struct gpup_msg_grant m;
 
     if (!o->adapter) {
-        *grant = (struct vgpu_grant){o->vram, o->hang_ms, "the VM"};
+        *grant = (struct vgpu_grant){o->vram, o->hang_ms, "the VM", o->display};
         return 0;
     }
     v->lease = lease_new(v->loop, o->gpupd_socket, o->adapter, &lease_events, v, &m, err);
     if (!v->lease)
         return -EACCES;
     snprintf(v->vm, sizeof(v->vm), "%s", m.vm);
-    *grant = (struct vgpu_grant){m.vram, m.hang_ms, v->vm};
+    *grant = (struct vgpu_grant){m.vram, m.hang_ms, v->vm, m.flags & GPUP_GRANT_DISPLAY};
     v->report_timer = vgpu_loop_add_timer(v->loop, on_report, v, err);
     if (!v->report_timer)
         return -EIO;

@@ -28,6 +28,7 @@ static void usage(FILE *to)
         "  --vram=SIZE          memory of the partition, like 512M: runs without gpupd\n"
         "  --render-node=PATH   with --vram: the GPU, like /dev/dri/renderD128; default: software\n"
         "  --renderer=PATH      with --vram: the renderer program\n"
+        "  --display            with --vram: connect the head and show it in QEMU\n"
         "  --hang-ms=N          with --vram: a command that takes longer ends the renderer (10000)\n"
         "  --gpupd-socket=PATH  where gpupd listens (" GPUP_GPUPD_SOCKET ")\n"
         "  --virgl              accepted and needless: 3D is always offered\n"
@@ -56,6 +57,7 @@ enum {
     VRAM = 256,
     RENDERER,
     HANG_MS,
+    DISPLAY,
     GPUPD_SOCKET,
     HELP,
     VERSION
@@ -70,6 +72,7 @@ static const struct option longs[] = {
     {"vram", required_argument, NULL, VRAM},
     {"renderer", required_argument, NULL, RENDERER},
     {"hang-ms", required_argument, NULL, HANG_MS},
+    {"display", no_argument, NULL, DISPLAY},
     {"gpupd-socket", required_argument, NULL, GPUPD_SOCKET},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, VERSION},
@@ -118,6 +121,9 @@ static int take(int c, struct vgpu_options *o)
         return -1;
     case VIRGL:
         o->virgl = true;
+        return -1;
+    case DISPLAY:
+        o->display = true;
         return -1;
     case RENDER_NODE:
         o->render_node = optarg;

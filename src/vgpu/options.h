@@ -16,6 +16,7 @@ struct vgpu_options {
     const char *renderer;
     uint64_t vram; /* bytes; 0: not given */
     uint32_t hang_ms;
+    bool display;
 };
 
 /* Returns -1 to go on, or the exit code (what is to be said was said). */

@@ -34,7 +34,7 @@ struct renderer {
     int command_fd, event_fd; /* wake the renderer; wake us */
     struct vgpu_source *sock_source, *event_source, *hang_timer;
     unsigned char *shared;
-    uint64_t shared_size;
+    uint64_t shared_size, pixel_offset;
     struct gpup_ring_end commands, answers;
     uint64_t seq;         /* the last number given */
     uint64_t outstanding; /* answers that are due */
@@ -83,6 +83,12 @@ bool renderer_is_busy(const struct renderer *r)
     return r && !r->ended && r->outstanding > 0;
 }
 
+const unsigned char *renderer_pixels(const struct renderer *r, uint64_t *size)
+{
+    *size = PIXEL_AREA;
+    return r->shared + r->pixel_offset;
+}
+
 uint64_t renderer_seq(const struct renderer *r)
 {
     return r->seq;
@@ -95,7 +101,7 @@ static int make_shared(struct renderer *r, struct gpup_render_setup *setup, stru
     setup->command_size = gpup_ring_bytes(GPUP_CMD_RING_SIZE);
     setup->event_offset = up_64(setup->command_offset + setup->command_size);
     setup->event_size = gpup_ring_bytes(GPUP_EVENT_RING_SIZE);
-    setup->pixel_offset = up_64(setup->event_offset + setup->event_size);
+    setup->pixel_offset = r->pixel_offset = up_64(setup->event_offset + setup->event_size);
     setup->pixel_size = PIXEL_AREA;
     setup->shared_size = r->shared_size = setup->pixel_offset + PIXEL_AREA;
     r->shared_fd = memfd_create("gpup-rings", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -61,6 +61,8 @@ void renderer_commit(struct renderer *renderer);
 /* After a batch of commands: sees to it that the last of them will be heard of, so that one that
  * hangs is noticed even where the guest asked for no answer. */
 void renderer_watch(struct renderer *renderer);
+/* Where GPUP_CMD_READ_PIXELS puts what it read: the renderer may write there at any time. */
+const unsigned char *renderer_pixels(const struct renderer *renderer, uint64_t *size);
 
 /* True while an answer is due. */
 bool renderer_is_busy(const struct renderer *renderer);

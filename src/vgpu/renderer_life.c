@@ -135,7 +135,10 @@ static bool on_finished(void *device, uint64_t seq, int status)
 
 static void on_idle(void *device)
 {
-    run_requests(device);
+    struct vgpu_device *d = device;
+
+    run_requests(d);
+    display_pump(d->display);
 }
 
 /* Called from within the renderer's own code: cleaned up at the loop's next turn. */
@@ -209,6 +212,7 @@ void bury_renderer(struct vgpu_device *d)
     for (struct vgpu_context *c = d->objects.contexts; c; c = c->next)
         c->lost = true;
     vgpu_objects_each(&d->objects, lose_resource, d);
+    display_renderer_gone(d->display);
     fail_requests(&d->inflight);
     schedule_restart(d, was_ready);
     d->started_ms = 0;

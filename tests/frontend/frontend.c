@@ -17,12 +17,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define USER    UINT64_C(0x7f0000000000)
-#define AVAIL   8192u
-#define USED    12288u
-#define REQUEST 65536u  /* the command lies here */
-#define ANSWER  131072u /* and its answer here */
-#define WAIT_MS 20000
+#define USER         UINT64_C(0x7f0000000000)
+#define AVAIL        8192u
+#define USED         12288u
+#define CURSOR       32768u  /* the cursor queue, laid out likewise */
+#define REQUEST      65536u  /* the command lies here */
+#define ANSWER       131072u /* and its answer here */
+#define WAIT_MS      20000
+#define CURSOR_QUEUE 16u
 
 /* ---- vhost-user ---- */
 
@@ -69,19 +71,31 @@ static void set(struct frontend *f, uint32_t request, const void *payload, uint3
     g_assert_cmpuint(hear(f, request), ==, 0);
 }
 
-static void set_up_queue(struct frontend *f)
+static void set_up_queue(struct frontend *f, uint32_t index, uint32_t size, uint64_t at,
+                         uint16_t from, int kick, int call)
 {
-    const struct vhost_user_vring_state num = {0, FRONTEND_QUEUE}, base = {0, f->base}, on = {0, 1};
+    const struct vhost_user_vring_state num = {index, size}, base = {index, from}, on = {index, 1};
     const struct vhost_user_vring_addr addr = {
-        .desc = USER, .avail = USER + AVAIL, .used = USER + USED};
-    const uint64_t zero = 0;
+        .index = index, .desc = USER + at, .avail = USER + at + AVAIL, .used = USER + at + USED};
+    const uint64_t queue = index;
 
     set(f, VHOST_USER_SET_VRING_NUM, &num, sizeof(num), -1);
     set(f, VHOST_USER_SET_VRING_BASE, &base, sizeof(base), -1);
     set(f, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), -1);
-    set(f, VHOST_USER_SET_VRING_CALL, &zero, 8, f->call);
-    set(f, VHOST_USER_SET_VRING_KICK, &zero, 8, f->kick);
+    set(f, VHOST_USER_SET_VRING_CALL, &queue, 8, call);
+    set(f, VHOST_USER_SET_VRING_KICK, &queue, 8, kick);
     set(f, VHOST_USER_SET_VRING_ENABLE, &on, sizeof(on), -1);
+}
+
+static void set_up_queues(struct frontend *f)
+{
+    set_up_queue(f, 0, FRONTEND_QUEUE, 0, f->base, f->kick, f->call);
+    set_up_queue(f, 1, CURSOR_QUEUE, CURSOR, f->cursor.base, f->cursor.kick, f->cursor.call);
+}
+
+void frontend_set_display(struct frontend *f, int fd)
+{
+    set(f, VHOST_USER_GPU_SET_SOCKET, NULL, 0, fd);
 }
 
 static void greet(struct frontend *f)
@@ -95,7 +109,7 @@ static void greet(struct frontend *f)
     g_assert_cmpuint(get(f, VHOST_USER_GET_QUEUE_NUM), ==, 2);
     set(f, VHOST_USER_SET_FEATURES, &features, 8, -1);
     set(f, VHOST_USER_ADD_MEM_REG, &region, sizeof(region), f->memory_fd);
-    set_up_queue(f);
+    set_up_queues(f);
 }
 
 /* ---- life ---- */
@@ -139,6 +153,11 @@ void frontend_start(struct frontend *f, const char *const *options)
     f->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     f->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    f->cursor.desc = (void *)(f->memory + CURSOR);
+    f->cursor.avail = (void *)(f->memory + CURSOR + AVAIL);
+    f->cursor.used = (void *)(f->memory + CURSOR + USED);
+    f->cursor.kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    f->cursor.call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     f->pid = fork();
     g_assert_cmpint(f->pid, >=, 0);
     if (f->pid == 0)
@@ -163,22 +182,30 @@ void frontend_stop(struct frontend *f)
     close(f->memory_fd);
     close(f->kick);
     close(f->call);
+    close(f->cursor.kick);
+    close(f->cursor.call);
 }
 
-void frontend_pause(struct frontend *f)
+static uint16_t stop_queue(struct frontend *f, uint32_t index)
 {
-    const struct vhost_user_vring_state state = {0, 0};
+    const struct vhost_user_vring_state state = {index, 0};
     struct vhost_user_message m;
 
     say(f, VHOST_USER_GET_VRING_BASE, 0, &state, sizeof(state), -1);
     g_assert_cmpint(vhost_user_receive(f->sock, &m, NULL), ==, 1);
     g_assert_cmpuint(m.header.request, ==, VHOST_USER_GET_VRING_BASE);
-    f->base = (uint16_t)m.payload.state.num;
+    return (uint16_t)m.payload.state.num;
+}
+
+void frontend_pause(struct frontend *f)
+{
+    f->base = stop_queue(f, 0);
+    f->cursor.base = stop_queue(f, 1);
 }
 
 void frontend_resume(struct frontend *f)
 {
-    set_up_queue(f);
+    set_up_queues(f);
 }
 
 void frontend_reset(struct frontend *f)
@@ -186,8 +213,8 @@ void frontend_reset(struct frontend *f)
     set(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
     memset(f->memory, 0, REQUEST);
     f->seen = 0;
-    f->base = 0;
-    set_up_queue(f);
+    f->base = f->cursor.base = 0;
+    set_up_queues(f);
 }
 
 uint64_t frontend_request(struct frontend *f, uint32_t request, const void *payload, uint32_t size,
@@ -315,6 +342,31 @@ uint32_t frontend_command_more(struct frontend *f, const void *command, size_t s
     frontend_offer(f, command, size, more, more_size, sizeof(header));
     g_assert_cmpuint(frontend_wait(f, &header, sizeof(header)), ==, sizeof(header));
     return header.type;
+}
+
+void frontend_cursor(struct frontend *f, uint32_t type, uint32_t resource, uint32_t x, uint32_t y,
+                     uint32_t hot_x, uint32_t hot_y)
+{
+    const struct virtio_gpu_update_cursor c = {.hdr = {.type = type},
+                                               .pos = {.x = x, .y = y},
+                                               .resource_id = resource,
+                                               .hot_x = hot_x,
+                                               .hot_y = hot_y};
+    uint16_t slot = f->cursor.avail->idx % CURSOR_QUEUE;
+    uint64_t at = CURSOR + 16384u + slot * 256u, count;
+    const uint64_t one = 1;
+
+    memcpy(f->memory + at, &c, sizeof(c));
+    f->cursor.desc[slot] = (struct vring_desc){at, sizeof(c), 0, 0};
+    f->cursor.avail->ring[slot] = slot;
+    __atomic_store_n(&f->cursor.avail->idx, (uint16_t)(f->cursor.avail->idx + 1), __ATOMIC_RELEASE);
+    g_assert_cmpint(write(f->cursor.kick, &one, sizeof(one)), ==, sizeof(one));
+    while (__atomic_load_n(&f->cursor.used->idx, __ATOMIC_ACQUIRE) != f->cursor.avail->idx) {
+        struct pollfd p = {.fd = f->cursor.call, .events = POLLIN};
+
+        g_assert_cmpint(poll(&p, 1, WAIT_MS), ==, 1);
+        g_assert_cmpint(read(f->cursor.call, &count, sizeof(count)), ==, sizeof(count));
+    }
 }
 
 /* ---- shorthands ---- */

@@ -27,6 +27,13 @@ struct frontend {
     struct vring_used *used;
     uint16_t seen; /* used entries taken */
     uint16_t base;
+    struct {
+        int kick, call;
+        struct vring_desc *desc;
+        struct vring_avail *avail;
+        struct vring_used *used;
+        uint16_t base;
+    } cursor;
     uint64_t fence;
     /* set before frontend_start(): where gpup-vgpu's number is written before it runs, or NULL */
     const char *pid_file;
@@ -40,6 +47,11 @@ void frontend_stop(struct frontend *f);
 void frontend_pause(struct frontend *f);
 void frontend_resume(struct frontend *f);
 void frontend_reset(struct frontend *f);
+/* Hands over a socket for the display; `fd` stays the caller's. */
+void frontend_set_display(struct frontend *f, int fd);
+/* Puts a command on the cursor queue and waits until it was taken. */
+void frontend_cursor(struct frontend *f, uint32_t type, uint32_t resource, uint32_t x, uint32_t y,
+                     uint32_t hot_x, uint32_t hot_y);
 
 /* Sends a vhost-user request with at most one descriptor (-1: none): 0 when it was acknowledged. */
 uint64_t frontend_request(struct frontend *f, uint32_t request, const void *payload, uint32_t size,

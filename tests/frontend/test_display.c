@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "viewer.h"
+
+#include "vgpu/display_message.h"
+
+#include <signal.h>
+#include <string.h>
+
+/* What the guest shows reaches QEMU's display: by pixels, whatever the order of events. */
+
+#define OK     VIRTIO_GPU_RESP_OK_NODATA
+#define WIDTH  320u
+#define HEIGHT 200u
+#define BYTES  (WIDTH * HEIGHT * 4)
+
+struct fixture {
+    struct frontend frontend;
+    struct viewer viewer;
+};
+
+static const char *const options[] = {"--vram=64M", "--hang-ms=2000", "--display", NULL};
+
+static void set_up(struct fixture *x, gconstpointer data)
+{
+    frontend_start(&x->frontend, options);
+    viewer_start(&x->viewer, &x->frontend, 0);
+}
+
+static void tear_down(struct fixture *x, gconstpointer data)
+{
+    viewer_stop(&x->viewer);
+    frontend_stop(&x->frontend);
+}
+
+static void set_scanout(struct frontend *f, uint32_t resource, uint32_t x, uint32_t y,
+                        uint32_t width, uint32_t height, uint32_t expected)
+{
+    struct virtio_gpu_set_scanout c = {.hdr = {.type = VIRTIO_GPU_CMD_SET_SCANOUT},
+                                       .r = {x, y, width, height},
+                                       .resource_id = resource};
+
+    g_assert_cmphex(frontend_command(f, &c, sizeof(c), NULL, 0), ==, expected);
+}
+
+static void flush(struct frontend *f, uint32_t resource, uint32_t x, uint32_t y, uint32_t width,
+                  uint32_t height)
+{
+    struct virtio_gpu_resource_flush c = {.hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_FLUSH},
+                                          .r = {x, y, width, height},
+                                          .resource_id = resource};
+
+    g_assert_cmphex(frontend_command(f, &c, sizeof(c), NULL, 0), ==, OK);
+}
+
+static void transfer(struct frontend *f, uint32_t resource, uint32_t y, uint32_t height)
+{
+    struct virtio_gpu_transfer_to_host_2d c = {.hdr = {.type = VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D},
+                                               .r = {0, y, WIDTH, height},
+                                               .offset = (uint64_t)y * WIDTH * 4,
+                                               .resource_id = resource};
+
+    g_assert_cmphex(frontend_command(f, &c, sizeof(c), NULL, 0), ==, OK);
+}
+
+static uint32_t colour_at(uint32_t seed, uint32_t i)
+{
+    return (seed * 0x010305u + i * 7) & 0xffffff;
+}
+
+/* The guest draws lines [y, y + height) into its buffer. */
+static void draw(struct frontend *f, uint32_t seed, uint32_t y, uint32_t height)
+{
+    uint32_t *pixels = (uint32_t *)(void *)(f->memory + FRONTEND_DATA);
+
+    for (uint32_t i = y * WIDTH; i < (y + height) * WIDTH; i++)
+        pixels[i] = colour_at(seed, i);
+}
+
+static void make_buffer(struct frontend *f, uint32_t resource)
+{
+    g_assert_cmphex(frontend_create_2d(f, resource, WIDTH, HEIGHT), ==, OK);
+    g_assert_cmphex(frontend_attach(f, resource, FRONTEND_DATA, BYTES), ==, OK);
+}
+
+/* seed: what the picture was drawn with. */
+static bool shows(struct viewer *v, const void *data)
+{
+    uint32_t seed = *(const uint32_t *)data;
+
+    if (v->width != WIDTH || v->height != HEIGHT)
+        return false;
+    for (uint32_t i = 0; i < WIDTH * HEIGHT; i++) {
+        if ((v->pixels[i] & 0xffffff) != colour_at(seed, i))
+            return false;
+    }
+    return true;
+}
+
+static bool shows_nothing(struct viewer *v, const void *data)
+{
+    return v->scanouts > 0 && v->width == 0;
+}
+
+static void show(struct fixture *x, uint32_t seed)
+{
+    draw(&x->frontend, seed, 0, HEIGHT);
+    transfer(&x->frontend, 5, 0, HEIGHT);
+    flush(&x->frontend, 5, 0, 0, WIDTH, HEIGHT);
+    viewer_wait(&x->viewer, shows, &seed);
+}
+
+/* The guest is told the head that QEMU has, as information and as EDID. */
+static void head(struct fixture *x, gconstpointer data)
+{
+    struct virtio_gpu_ctrl_hdr ask = {.type = VIRTIO_GPU_CMD_GET_DISPLAY_INFO};
+    struct virtio_gpu_cmd_get_edid ask_edid = {.hdr = {.type = VIRTIO_GPU_CMD_GET_EDID}};
+    struct virtio_gpu_resp_display_info info;
+    struct virtio_gpu_resp_edid edid;
+
+    g_assert_cmphex(frontend_command(&x->frontend, &ask, sizeof(ask), &info, sizeof(info)), ==,
+                    VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+    g_assert_cmpuint(info.pmodes[0].enabled, ==, 1);
+    g_assert_cmpuint(info.pmodes[0].r.width, ==, VIEWER_WIDTH);
+    g_assert_cmpuint(info.pmodes[0].r.height, ==, VIEWER_HEIGHT);
+    g_assert_cmpuint(info.pmodes[1].enabled, ==, 0);
+    g_assert_cmphex(
+        frontend_command(&x->frontend, &ask_edid, sizeof(ask_edid), &edid, sizeof(edid)), ==,
+        VIRTIO_GPU_RESP_OK_EDID);
+    g_assert_cmpuint(edid.edid[56] | (edid.edid[58] >> 4) << 8, ==, VIEWER_WIDTH);
+    g_assert_cmpuint(edid.edid[59] | (edid.edid[61] >> 4) << 8, ==, VIEWER_HEIGHT);
+}
+
+/* A viewer that does not answer costs a second, not the guest's boot. */
+static void silent_viewer(struct fixture *x, gconstpointer data)
+{
+    struct virtio_gpu_ctrl_hdr ask = {.type = VIRTIO_GPU_CMD_GET_DISPLAY_INFO};
+    struct virtio_gpu_resp_display_info info;
+    struct viewer second;
+    gint64 start;
+
+    viewer_start(&second, &x->frontend, 0);
+    viewer_stop(&second);
+    viewer_start(&second, &x->frontend, 0);
+    g_mutex_lock(&second.lock);
+    second.silent = true;
+    g_mutex_unlock(&second.lock);
+    start = g_get_monotonic_time();
+    g_assert_cmphex(frontend_command(&x->frontend, &ask, sizeof(ask), &info, sizeof(info)), ==,
+                    VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 5 * G_TIME_SPAN_SECOND);
+    g_assert_cmpuint(info.pmodes[0].enabled, ==, 1);
+    viewer_stop(&second);
+}
+
+static void pictures(struct fixture *x, gconstpointer data)
+{
+    struct frontend *f = &x->frontend;
+    uint32_t seed = 1;
+    uint64_t bytes;
+
+    make_buffer(f, 5);
+    draw(f, 1, 0, HEIGHT);
+    transfer(f, 5, 0, HEIGHT);
+    set_scanout(f, 5, 0, 0, WIDTH, HEIGHT, OK); /* shows at once: no flush is due */
+    viewer_wait(&x->viewer, shows, &seed);
+    show(x, 2);
+    /* a part only; what was not transferred stays */
+    bytes = x->viewer.bytes;
+    draw(f, 2, 0, HEIGHT);
+    transfer(f, 5, 50, 10);
+    flush(f, 5, 0, 50, WIDTH, 10);
+    show(x, 3);
+    g_assert_cmpuint(x->viewer.bytes - bytes, <=, BYTES + WIDTH * 10 * 4);
+    g_assert_cmpuint(x->viewer.scanouts, ==, 1);
+    /* off, and on again */
+    set_scanout(f, 0, 0, 0, 0, 0, OK);
+    viewer_wait(&x->viewer, shows_nothing, NULL);
+    set_scanout(f, 5, 0, 0, WIDTH, HEIGHT, OK);
+    show(x, 4);
+    /* a resource that goes is not shown any more */
+    g_assert_cmphex(frontend_unref(f, 5), ==, OK);
+    viewer_wait(&x->viewer, shows_nothing, NULL);
+}
+
+static bool shows_part(struct viewer *v, const void *data)
+{
+    if (v->width != 100 || v->height != 50)
+        return false;
+    for (uint32_t i = 0; i < 100 * 50; i++) {
+        uint32_t at = (i / 100 + 20) * WIDTH + i % 100 + 10;
+
+        if ((v->pixels[i] & 0xffffff) != colour_at(9, at))
+            return false;
+    }
+    return true;
+}
+
+/* A part of a resource: its other parts do not show, nor do rectangles that lie outside. */
+static void part(struct fixture *x, gconstpointer data)
+{
+    struct frontend *f = &x->frontend;
+
+    make_buffer(f, 5);
+    set_scanout(f, 5, 10, 20, 100, 50, OK);
+    draw(f, 9, 0, HEIGHT);
+    transfer(f, 5, 0, HEIGHT);
+    flush(f, 5, 0, 0, 5, 5);
+    flush(f, 5, 200, 100, 100, 100);
+    flush(f, 5, 0, 0, WIDTH, HEIGHT);
+    viewer_wait(&x->viewer, shows_part, NULL);
+    set_scanout(f, 5, 10, 20, WIDTH, 50, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    set_scanout(f, 5, UINT32_MAX, 20, 2, 50, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+    set_scanout(f, 77, 0, 0, 1, 1, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
+}
+
+/* stop and cont: the new socket gets all. */
+static void stop_and_cont(struct fixture *x, gconstpointer data)
+{
+    uint32_t seed = 6;
+
+    make_buffer(&x->frontend, 5);
+    set_scanout(&x->frontend, 5, 0, 0, WIDTH, HEIGHT, OK);
+    show(x, 6);
+    frontend_pause(&x->frontend);
+    viewer_stop(&x->viewer);
+    viewer_start(&x->viewer, &x->frontend, 0);
+    frontend_resume(&x->frontend);
+    viewer_wait(&x->viewer, shows, &seed);
+    show(x, 7);
+}
+
+static void reset(struct fixture *x, gconstpointer data)
+{
+    make_buffer(&x->frontend, 5);
+    set_scanout(&x->frontend, 5, 0, 0, WIDTH, HEIGHT, OK);
+    show(x, 6);
+    frontend_reset(&x->frontend);
+    viewer_wait(&x->viewer, shows_nothing, NULL);
+    make_buffer(&x->frontend, 5);
+    set_scanout(&x->frontend, 5, 0, 0, WIDTH, HEIGHT, OK);
+    show(x, 8);
+}
+
+/* A viewer that takes nothing does not hold the guest up, and gets the last picture at the end. */
+static void slow_viewer(struct fixture *x, gconstpointer data)
+{
+    struct frontend *f = &x->frontend;
+    uint32_t seed = 60;
+
+    make_buffer(f, 5);
+    set_scanout(f, 5, 0, 0, WIDTH, HEIGHT, OK);
+    g_mutex_lock(&x->viewer.lock); /* it stops at the next message */
+    for (uint32_t i = 1; i <= 60; i++) {
+        draw(f, i, 0, HEIGHT);
+        transfer(f, 5, 0, HEIGHT);
+        flush(f, 5, 0, 0, WIDTH, HEIGHT);
+    }
+    g_mutex_unlock(&x->viewer.lock);
+    viewer_wait(&x->viewer, shows, &seed);
+    g_assert_cmpuint(x->viewer.bytes, <, 10 * BYTES);
+}
+
+static bool shows_blue(struct viewer *v, const void *data)
+{
+    if (v->width != WIDTH || v->height != HEIGHT)
+        return false;
+    for (uint32_t i = 0; i < WIDTH * HEIGHT; i++) {
+        if ((v->pixels[i] & 0xffffff) != 0x0000ff)
+            return false;
+    }
+    return true;
+}
+
+/* What was rendered is read back; after the renderer's death its picture stays, and new ones come.
+ */
+static void rendered(struct fixture *x, gconstpointer data)
+{
+    static const float blue[4] = {0, 0, 1, 1};
+    struct frontend *f = &x->frontend;
+    uint32_t seed = 3;
+
+    for (uint32_t round = 0; round < 2; round++) {
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 1), ==, OK);
+        g_assert_cmphex(frontend_create_3d(f, 10, WIDTH, HEIGHT), ==, OK);
+        g_assert_cmphex(frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 10), ==,
+                        OK);
+        set_scanout(f, 10, 0, 0, WIDTH, HEIGHT, OK);
+        g_assert_cmphex(frontend_clear(f, 1, 10, blue), ==, OK);
+        flush(f, 10, 0, 0, WIDTH, HEIGHT);
+        viewer_wait(&x->viewer, shows_blue, NULL);
+        g_assert_cmpint(kill(frontend_renderer(f), SIGKILL), ==, 0);
+        g_assert_cmphex(frontend_unref(f, 10), ==, OK);
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 1), ==, OK);
+        viewer_wait(&x->viewer, shows_nothing, NULL);
+    }
+    make_buffer(f, 5);
+    set_scanout(f, 5, 0, 0, WIDTH, HEIGHT, OK);
+    draw(f, 3, 0, HEIGHT);
+    transfer(f, 5, 0, HEIGHT);
+    flush(f, 5, 0, 0, WIDTH, HEIGHT);
+    viewer_wait(&x->viewer, shows, &seed);
+}
+
+/* ---- the cursor ---- */
+
+static bool cursor_is_shaped(struct viewer *v, const void *data)
+{
+    uint32_t colour = *(const uint32_t *)data;
+
+    return v->cursor_visible && v->cursor[0] == colour && v->cursor[64 * 64 - 1] == colour;
+}
+
+static bool cursor_is_at(struct viewer *v, const void *data)
+{
+    uint32_t x = *(const uint32_t *)data;
+
+    return v->cursor_visible && v->cursor_x == x && v->cursor_y == x + 1;
+}
+
+static bool cursor_is_hidden(struct viewer *v, const void *data)
+{
+    return !v->cursor_visible;
+}
+
+static void cursor(struct fixture *x, gconstpointer data)
+{
+    static const float red[4] = {1, 0, 0, 1};
+    const uint32_t green_argb = 0x8000ff00, red_argb = 0xffff0000;
+    struct frontend *f = &x->frontend;
+    uint32_t *pixels = (uint32_t *)(void *)(f->memory + FRONTEND_DATA);
+    uint32_t at = 40;
+    struct virtio_gpu_transfer_to_host_2d c = {
+        .hdr = {.type = VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D}, .r = {0, 0, 64, 64}, .resource_id = 7};
+
+    /* before anything is shown: kept until QEMU has a scanout for it */
+    g_assert_cmphex(frontend_create_2d(f, 7, 64, 64), ==, OK);
+    g_assert_cmphex(frontend_attach(f, 7, FRONTEND_DATA, 64 * 64 * 4), ==, OK);
+    for (unsigned i = 0; i < 64 * 64; i++)
+        pixels[i] = green_argb;
+    g_assert_cmphex(frontend_command(f, &c, sizeof(c), NULL, 0), ==, OK);
+    frontend_cursor(f, VIRTIO_GPU_CMD_UPDATE_CURSOR, 7, 30, 31, 3, 4);
+    make_buffer(f, 5);
+    set_scanout(f, 5, 0, 0, WIDTH, HEIGHT, OK);
+    viewer_wait(&x->viewer, cursor_is_shaped, &green_argb);
+    g_assert_cmpuint(x->viewer.hot_x, ==, 3);
+    g_assert_cmpuint(x->viewer.hot_y, ==, 4);
+    frontend_cursor(f, VIRTIO_GPU_CMD_MOVE_CURSOR, 0, 40, 41, 0, 0);
+    viewer_wait(&x->viewer, cursor_is_at, &at);
+    /* one that was rendered */
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 1), ==, OK);
+    g_assert_cmphex(frontend_create_3d(f, 10, 64, 64), ==, OK);
+    g_assert_cmphex(frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 10), ==,
+                    OK);
+    g_assert_cmphex(frontend_clear(f, 1, 10, red), ==, OK);
+    frontend_cursor(f, VIRTIO_GPU_CMD_UPDATE_CURSOR, 10, 50, 51, 0, 0);
+    viewer_wait(&x->viewer, cursor_is_shaped, &red_argb);
+    /* hidden; and nonsense does no harm */
+    frontend_cursor(f, VIRTIO_GPU_CMD_UPDATE_CURSOR, 0, 0, 0, 0, 0);
+    viewer_wait(&x->viewer, cursor_is_hidden, NULL);
+    frontend_cursor(f, VIRTIO_GPU_CMD_UPDATE_CURSOR, 4711, 0, 0, UINT32_MAX, UINT32_MAX);
+    frontend_cursor(f, 0x999, 7, 0, 0, 0, 0);
+    make_buffer(f, 6);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(path, func) g_test_add("/display/" path, struct fixture, NULL, set_up, func, tear_down)
+    ADD("head", head);
+    ADD("silent-viewer", silent_viewer);
+    ADD("pictures", pictures);
+    ADD("part", part);
+    ADD("stop-and-cont", stop_and_cont);
+    ADD("reset", reset);
+    ADD("slow-viewer", slow_viewer);
+    ADD("rendered", rendered);
+    ADD("cursor", cursor);
+    return g_test_run();
+}
