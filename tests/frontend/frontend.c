@@ -104,7 +104,6 @@ static void greet(struct frontend *f)
     uint64_t features = get(f, VHOST_USER_GET_FEATURES) & ~(UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX);
     uint64_t protocol = get(f, VHOST_USER_GET_PROTOCOL_FEATURES);
 
-    g_assert_true(features & (1u << VIRTIO_GPU_F_VIRGL));
     say(f, VHOST_USER_SET_PROTOCOL_FEATURES, 0, &protocol, 8, -1);
     g_assert_cmpuint(get(f, VHOST_USER_GET_QUEUE_NUM), ==, 2);
     set(f, VHOST_USER_SET_FEATURES, &features, 8, -1);
@@ -114,27 +113,25 @@ static void greet(struct frontend *f)
 
 /* ---- life ---- */
 
-static void exec_vgpu(int fd, const char *const *options, const char *pid_file)
+static void exec_backend(int fd, const char *const *argv, const char *pid_file)
 {
-    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
 
-    g_ptr_array_add(argv, g_strdup("gpup-vgpu"));
-    g_ptr_array_add(argv, g_strdup_printf("--fd=%d", fd));
-    g_ptr_array_add(argv, g_strdup_printf("--renderer=%s", g_getenv("GPUP_TEST_RENDER")));
-    for (; *options; options++)
-        g_ptr_array_add(argv, g_strdup(*options));
-    g_ptr_array_add(argv, NULL);
+    for (; *argv; argv++)
+        g_ptr_array_add(all, g_strdup(*argv));
+    g_ptr_array_add(all, g_strdup_printf("--fd=%d", fd));
+    g_ptr_array_add(all, NULL);
     if (pid_file) {
         g_autofree char *text = g_strdup_printf("%d\n", getpid());
 
         if (!g_file_set_contents(pid_file, text, -1, NULL))
             _exit(127);
     }
-    execv(g_getenv("GPUP_TEST_VGPU"), (char **)argv->pdata);
+    execv(g_ptr_array_index(all, 0), (char **)all->pdata);
     _exit(127);
 }
 
-void frontend_start(struct frontend *f, const char *const *options)
+void frontend_start_backend(struct frontend *f, const char *const *argv)
 {
     const char *pid_file = f->pid_file;
     int pair[2];
@@ -161,9 +158,22 @@ void frontend_start(struct frontend *f, const char *const *options)
     f->pid = fork();
     g_assert_cmpint(f->pid, >=, 0);
     if (f->pid == 0)
-        exec_vgpu(pair[1], options, pid_file);
+        exec_backend(pair[1], argv, pid_file);
     close(pair[1]);
     greet(f);
+}
+
+void frontend_start(struct frontend *f, const char *const *options)
+{
+    g_autofree char *renderer = g_strdup_printf("--renderer=%s", g_getenv("GPUP_TEST_RENDER"));
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+
+    g_ptr_array_add(argv, (gpointer)(size_t)g_getenv("GPUP_TEST_VGPU"));
+    g_ptr_array_add(argv, renderer);
+    for (; *options; options++)
+        g_ptr_array_add(argv, (gpointer)(size_t)*options);
+    g_ptr_array_add(argv, NULL);
+    frontend_start_backend(f, (const char *const *)argv->pdata);
 }
 
 /* Hanging up ends gpup-vgpu, and that its renderer, which then is our child. */

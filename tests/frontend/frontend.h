@@ -42,6 +42,8 @@ struct frontend {
 /* `options` are further arguments of gpup-vgpu, ended by NULL. */
 void frontend_start(struct frontend *f, const char *const *options);
 void frontend_stop(struct frontend *f);
+/* Any vhost-user back-end of a GPU: --fd=N is added to `argv`. */
+void frontend_start_backend(struct frontend *f, const char *const *argv);
 
 /* What QEMU does at stop and cont, at a guest's reboot, and at the start (frontend_start did). */
 void frontend_pause(struct frontend *f);
