@@ -216,7 +216,7 @@ static int submit(struct render *render, const void *data)
         return -EINVAL;
     if (!context_known(&render->objects, cmd->context))
         return -ENOENT;
-    /* The record is a copy of our own that nobody else reads: losing const is harmless. */
+    /* virglrenderer does not write to it. What it lies in is gpup-vgpu's, whom we trust. */
     return status_of(virgl_renderer_submit_cmd((void *)(uintptr_t)cmd->dwords, (int)cmd->context,
                                                (int)cmd->n_dwords));
 }

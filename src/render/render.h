@@ -59,8 +59,7 @@ struct render {
     unsigned char *pixels;
     uint64_t pixel_size;
     struct gpup_ring_end commands, events;
-    struct gpup_record *record; /* the command being executed, a private copy */
-    size_t record_room;
+    const struct gpup_record *record; /* the command being executed, in the ring */
     struct objects objects;
     struct pending_fence *fences, **fences_end;
     uint32_t last_fence;

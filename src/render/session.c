@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <virgl/virglrenderer.h>
 
@@ -16,6 +17,9 @@
 
 /* How many commands are executed before fences and the socket are looked at again. */
 #define BURST 32
+/* Finished fences are reported that often while commands are executed: the guest goes on with what
+ * it waits for, and each report may wake gpup-vgpu. */
+#define REPORT_US 100
 /* Where fences cannot wake us. */
 #define FENCE_POLL_MS 1
 
@@ -115,10 +119,7 @@ static int map_shared(struct render *render, const struct gpup_render_setup *set
                                render->event_fd);
     if (r < 0)
         return gpup_error_set(err, EPROTO, "the set-up's rings have an impossible place or size");
-    /* Untouched pages of it cost nothing. */
-    render->record_room = render->commands.size / 2;
-    render->record = calloc(1, render->record_room);
-    return render->record ? 0 : gpup_error_set(err, ENOMEM, "out of memory");
+    return 0;
 }
 
 /* 1: end of file before anything came. */
@@ -193,8 +194,31 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
     return 0;
 }
 
+static int64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+}
+
+static void report_fences(struct render *render, int64_t *reported)
+{
+    int64_t now;
+
+    if (!render->fences)
+        return;
+    now = now_us();
+    if (now - *reported < REPORT_US)
+        return;
+    *reported = now;
+    virgl_renderer_poll();
+}
+
 static int main_loop(struct render *render, struct gpup_error **err)
 {
+    int64_t reported = 0;
+
     for (;;) {
         int r = session_read_socket(render), n = 0;
 
@@ -207,15 +231,19 @@ static int main_loop(struct render *render, struct gpup_error **err)
             return gpup_error_move(err, error);
         }
         for (r = 1; r > 0 && n < BURST; n++) {
-            r = gpup_ring_take(&render->commands, render->record, render->record_room);
+            r = gpup_ring_peek(&render->commands, &render->record);
             if (r < 0)
                 return gpup_error_set(err, -r, "the command ring: %s", strerror(-r));
             if (r > 0 && execute(render, err) < 0)
                 return -EIO;
+            if (r > 0) {
+                gpup_ring_release(&render->commands);
+                report_fences(render, &reported);
+            }
         }
-        if (render->fences)
-            virgl_renderer_poll();
         if (r == 0) {
+            if (render->fences)
+                virgl_renderer_poll();
             r = wait_for_work(render, err);
             if (r < 0)
                 return r;

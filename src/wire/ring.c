@@ -9,6 +9,8 @@
 
 #define ALIGNMENT    8u
 #define SMALLEST     (UINT64_C(4) * sizeof(struct gpup_record))
+/* What is used of a large ring while the consumer keeps up: it stays in the processor's caches. */
+#define WARM_SIZE    (UINT64_C(2) << 20)
 #define PAD_MIN_SIZE (2 * sizeof(uint32_t)) /* type and size: what a pad record always has */
 
 static uint64_t round_up(uint64_t size)
@@ -100,6 +102,8 @@ void *gpup_ring_reserve(struct gpup_ring_end *end, uint32_t type, uint64_t size,
     offset = end->position & (end->size - 1);
     rest = end->size - offset;
     pad = rest < need ? rest : 0;
+    if (offset >= WARM_SIZE && free_bytes(end) >= (int64_t)(rest + need))
+        pad = rest;
     error = have_room(end, pad + need);
     if (error) {
         errno = error;
@@ -165,20 +169,21 @@ static int broke(struct gpup_ring_end *end)
     return -EPROTO;
 }
 
-int gpup_ring_take(struct gpup_ring_end *end, struct gpup_record *record, size_t room)
+/* Finds the next record: 1, and where it lies with its first two words; 0; -EPROTO. */
+static int find(struct gpup_ring_end *end, uint64_t *offset, uint32_t words[2])
 {
     for (;;) {
-        uint64_t offset = end->position & (end->size - 1);
-        uint64_t rest = end->size - offset;
         int64_t used = used_bytes(end);
-        uint32_t words[2];
+        uint64_t rest;
 
         if (used < 0)
             return -EPROTO;
         if (used == 0)
             return 0;
+        *offset = end->position & (end->size - 1);
+        rest = end->size - *offset;
         /* Positions are multiples of 8, so these two words are always inside. */
-        memcpy(words, end->ring->data + offset, sizeof(words));
+        memcpy(words, end->ring->data + *offset, 2 * sizeof(*words));
         if (words[0] == GPUP_REC_PAD) {
             /* A pad goes exactly to the end, so the ring is left after one of them. */
             if (words[1] != rest || rest > (uint64_t)used)
@@ -186,19 +191,47 @@ int gpup_ring_take(struct gpup_ring_end *end, struct gpup_record *record, size_t
             end->position += rest;
             continue;
         }
-        if (words[1] < sizeof(*record) || words[1] > end->size / 2 ||
+        if (words[1] < sizeof(struct gpup_record) || words[1] > end->size / 2 ||
             round_up(words[1]) > (uint64_t)used || words[1] > rest)
             return broke(end);
-        if (words[1] > room)
-            return -EMSGSIZE;
-        memcpy(record, end->ring->data + offset, words[1]);
-        /* What was checked stands, whatever the producer has written there meanwhile. */
-        record->type = words[0];
-        record->size = words[1];
-        end->position += round_up(words[1]);
-        publish_tail(end);
+        end->next = end->position + round_up(words[1]);
         return 1;
     }
+}
+
+void gpup_ring_release(struct gpup_ring_end *end)
+{
+    end->position = end->next;
+    publish_tail(end);
+}
+
+int gpup_ring_take(struct gpup_ring_end *end, struct gpup_record *record, size_t room)
+{
+    uint32_t words[2];
+    uint64_t offset;
+    int ret = find(end, &offset, words);
+
+    if (ret <= 0)
+        return ret;
+    if (words[1] > room)
+        return -EMSGSIZE;
+    memcpy(record, end->ring->data + offset, words[1]);
+    /* What was checked stands, whatever the producer has written there meanwhile. */
+    record->type = words[0];
+    record->size = words[1];
+    gpup_ring_release(end);
+    return 1;
+}
+
+int gpup_ring_peek(struct gpup_ring_end *end, const struct gpup_record **record)
+{
+    uint32_t words[2];
+    uint64_t offset;
+    int ret = find(end, &offset, words);
+
+    if (ret > 0)
+        *record = (const struct gpup_record *)(const void *)(end->ring->data + offset);
+    return ret;
 }
 
 bool gpup_ring_may_sleep(struct gpup_ring_end *end)

@@ -63,6 +63,13 @@ int gpup_ring_put(struct gpup_ring_end *end, const struct gpup_record *record);
 int gpup_ring_take(struct gpup_ring_end *end, struct gpup_record *record, size_t room);
 
 /*
+ * The next record where it lies in the ring, without a copy; gpup_ring_release() frees its place.
+ * Only for a consumer that trusts the producer not to change what it has published. 1, 0, -EPROTO.
+ */
+int gpup_ring_peek(struct gpup_ring_end *end, const struct gpup_record **record);
+void gpup_ring_release(struct gpup_ring_end *end);
+
+/*
  * To be called before sleeping on the own eventfd: asks to be woken. True: nothing is there, go to
  * sleep. False: look again. After the wake gpup_ring_wake_clear() empties the eventfd.
  */
