@@ -114,6 +114,7 @@ enum outcome ctx_destroy(struct vgpu_device *d, struct request *q, const void *c
         renderer_commit(d->renderer);
     }
     vgpu_context_remove(&d->objects, context);
+    idle_renderer(d);
     return answer(q, VIRTIO_GPU_RESP_OK_NODATA);
 }
 

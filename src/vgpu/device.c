@@ -452,6 +452,7 @@ static void device_reset(void *device)
                  : NULL;
     if (record) {
         renderer_commit(d->renderer);
+        idle_renderer(d);
         return;
     }
     /* one that cannot be told starts anew */
@@ -677,6 +678,7 @@ void vgpu_device_free(struct vgpu_device *d)
     renderer_free(d->renderer);
     vgpu_source_remove(d->death_timer);
     vgpu_source_remove(d->restart_timer);
+    vgpu_source_remove(d->idle_timer);
     vhost_user_free(d->vhost);
     gpu_time_free(d->time);
     vgpu_objects_clear(&d->objects);

@@ -54,10 +54,11 @@ struct vgpu_device {
     bool running; /* run_requests() is at work */
 
     struct renderer *renderer;
+    bool started_first;   /* one was asked for when the device was made */
     bool renderer_wanted; /* asked for, not arrived */
     bool renderer_died;   /* to be cleaned up by death_timer */
     char death_reason[512];
-    struct vgpu_source *death_timer, *restart_timer;
+    struct vgpu_source *death_timer, *restart_timer, *idle_timer;
     uint64_t retry_ms;     /* no renderer is asked for before this time */
     uint64_t started_ms;   /* when the present one was ready */
     unsigned quick_deaths; /* in a row */
@@ -90,6 +91,8 @@ void *tell_renderer(struct vgpu_device *device, struct request *request, uint32_
 /* The same, and the request waits for its answer unless a fence will do. */
 void *ask_renderer(struct vgpu_device *device, struct request *request, uint32_t type, size_t size);
 void bury_renderer(struct vgpu_device *device);
+/* Nobody draws now: after a while it is let go. */
+void idle_renderer(struct vgpu_device *device);
 int add_renderer_timers(struct vgpu_device *device, struct gpup_error **err);
 extern const struct renderer_events device_renderer_events;
 

@@ -23,6 +23,9 @@
 #define FREE_DEATHS  4u /* the pause begins with this one in a row */
 /* A guest waits that long for the next one; beyond it, what needs one is refused. */
 #define PATIENCE_MS 1000u
+/* One that nobody draws with is let go after that: its memory is free for others, and the next one
+ * is there within a tenth of a second. */
+#define IDLE_MS 3000u
 /* Who gives none is asked again after that. */
 #define NO_RENDERER_MS 2000u
 
@@ -106,6 +109,44 @@ static int keep_capsets(struct vgpu_device *d, const struct gpup_render_ready *r
     return 0;
 }
 
+/* ---- one that nobody needs ---- */
+
+void idle_renderer(struct vgpu_device *d)
+{
+    if (d->objects.n_contexts == 0)
+        vgpu_timer_arm(d->idle_timer, IDLE_MS);
+}
+
+static void count_rendered(struct vgpu_resource *resource, void *data)
+{
+    if (resource->is_3d && !resource->lost)
+        ++*(unsigned *)data;
+}
+
+static void leave_renderer(struct vgpu_resource *resource, void *data)
+{
+    resource->in_renderer = false;
+}
+
+static void on_idle_timer(void *data)
+{
+    struct vgpu_device *d = data;
+    unsigned rendered = 0;
+
+    if (!renderer_is_ready(d->renderer) || d->renderer_died || d->objects.n_contexts > 0)
+        return;
+    vgpu_objects_each(&d->objects, count_rendered, &rendered);
+    if (rendered > 0 || d->pending.first || d->inflight.first || renderer_is_busy(d->renderer)) {
+        vgpu_timer_arm(d->idle_timer, IDLE_MS);
+        return;
+    }
+    renderer_free(d->renderer);
+    d->renderer = NULL;
+    d->started_ms = 0;
+    display_renderer_gone(d->display);
+    vgpu_objects_each(&d->objects, leave_renderer, NULL);
+}
+
 static void on_ready(void *device, const struct gpup_render_ready *ready, const void *data,
                      size_t size)
 {
@@ -121,6 +162,7 @@ static void on_ready(void *device, const struct gpup_render_ready *ready, const 
     /* a driver that has seen the sets keeps them: they stay as first told */
     if (d->n_capsets == 0 && keep_capsets(d, ready, data, size) < 0)
         vgpu_log(LOG_ERR, "%s: out of memory", d->grant.vm);
+    idle_renderer(d);
     for (size_t i = 0; i < memory->n_regions; i++) {
         if (renderer_add_memory(d->renderer, &memory->regions[i], &err) < 0)
             vgpu_log(LOG_ERR, "%s: %s", d->grant.vm, gpup_error_message(err));
@@ -230,9 +272,11 @@ static void on_restart_timer(void *data)
 {
     struct vgpu_device *d = data;
 
-    /* only a guest that draws needs another at once */
-    if (d->objects.n_contexts > 0 || d->pending.first)
+    /* A guest that draws needs another at once. The very first tells the capability sets, which the
+     * guest's driver will ask for. */
+    if (d->objects.n_contexts > 0 || d->pending.first || !d->started_first)
         want(d);
+    d->started_first = true;
     run_requests(d);
 }
 
@@ -240,7 +284,11 @@ int add_renderer_timers(struct vgpu_device *d, struct gpup_error **err)
 {
     d->death_timer = vgpu_loop_add_timer(d->loop, on_death_timer, d, err);
     d->restart_timer = vgpu_loop_add_timer(d->loop, on_restart_timer, d, err);
-    return d->death_timer && d->restart_timer ? 0 : -EIO;
+    d->idle_timer = vgpu_loop_add_timer(d->loop, on_idle_timer, d, err);
+    if (!d->death_timer || !d->restart_timer || !d->idle_timer)
+        return -EIO;
+    vgpu_timer_arm(d->restart_timer, 0);
+    return 0;
 }
 
 /* ---- from outside ---- */

@@ -2,8 +2,10 @@
 #include "frontend.h"
 
 #include <glib.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* The device process with its renderer (software), driven as a guest's kernel does it. */
@@ -76,6 +78,51 @@ static void drawing(struct frontend *f, gconstpointer data)
     g_assert_cmphex(frontend_clear(f, 1, 10, blue), ==, VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
 }
 
+static void ask_capset(struct frontend *f)
+{
+    struct virtio_gpu_get_capset_info info = {.hdr = {.type = VIRTIO_GPU_CMD_GET_CAPSET_INFO}};
+    struct virtio_gpu_resp_capset_info reply;
+
+    g_assert_cmphex(frontend_command(f, &info, sizeof(info), &reply, sizeof(reply)), ==,
+                    VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+    g_assert_cmpuint(reply.capset_max_size, >, 0);
+}
+
+/* The end of a process that is not our child. */
+static void wait_for_end(pid_t pid)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+    if (pidfd < 0)
+        return;
+    g_assert_cmpint(poll(&p, 1, 20000), ==, 1);
+    close(pidfd);
+}
+
+/* Nobody draws: no renderer takes memory. Whoever draws again gets one, and nothing is lost. */
+static void idle(struct frontend *f, gconstpointer data)
+{
+    pid_t renderer;
+
+    ask_capset(f);
+    renderer = frontend_renderer(f);
+    g_assert_cmpint(renderer, >, 0);
+    wait_for_end(renderer);
+    ask_capset(f);
+    g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==, OK);
+    g_assert_cmpint(frontend_renderer(f), ==, -1);
+    start_drawing(f, 1, 10);
+    assert_drawn(f, 1, 10);
+    /* a resource that was drawn keeps it, without a context too */
+    renderer = frontend_renderer(f);
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 1), ==, OK);
+    g_usleep(4 * G_USEC_PER_SEC); /* nothing is to happen */
+    g_assert_cmpint(frontend_renderer(f), ==, renderer);
+    g_assert_cmphex(frontend_unref(f, 10), ==, OK);
+    wait_for_end(renderer);
+}
+
 /* A 2D resource's content is there when the renderer reads it. */
 static void dumb_buffers(struct frontend *f, gconstpointer data)
 {
@@ -98,7 +145,6 @@ static void dumb_buffers(struct frontend *f, gconstpointer data)
     g_assert_cmphex(frontend_command(f, &transfer, sizeof(transfer), NULL, 0), ==,
                     VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     g_assert_cmphex(frontend_command(f, &scanout, sizeof(scanout), NULL, 0), ==, OK);
-    g_assert_cmpint(frontend_renderer(f), ==, -1); /* nobody has drawn */
 
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 1), ==, OK);
     g_assert_cmphex(frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 5), ==, OK);
@@ -285,6 +331,7 @@ int main(int argc, char **argv)
     } tests[] = {
         {"/device/probing", probing},
         {"/device/drawing", drawing},
+        {"/device/idle", idle},
         {"/device/dumb-buffers", dumb_buffers},
         {"/device/memory-limit", memory_limit},
         {"/device/hostile-streams", hostile_streams},
