@@ -112,8 +112,8 @@ static void idle(struct frontend *f, gconstpointer data)
     ask_capset(f);
     g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==, OK);
     g_assert_cmpint(frontend_renderer(f), ==, -1);
-    start_drawing(f, 1, 10);
-    assert_drawn(f, 1, 10);
+    frontend_start_drawing(f, 1, 10);
+    frontend_assert_draws(f, 1, 10);
     /* a resource that was drawn keeps it, without a context too */
     renderer = frontend_renderer(f);
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 1), ==, OK);
