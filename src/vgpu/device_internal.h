@@ -3,8 +3,8 @@
 #define GPUP_VGPU_DEVICE_INTERNAL_H
 
 #include "vgpu/device.h"
-#include "vgpu/gpu_time.h"
 #include "vgpu/display.h"
+#include "vgpu/gpu_time.h"
 #include "vgpu/objects.h"
 #include "vgpu/renderer.h"
 #include "vgpu/vhost_user.h"

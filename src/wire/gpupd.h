@@ -92,8 +92,8 @@ struct gpup_msg_grant {
     struct gpup_msg_header header;
     uint64_t vram; /* bytes */
     uint32_t compute_min, compute_weight, compute_cap;
-    uint32_t hang_ms;   /* a command stream that runs longer has its renderer killed */
-    uint32_t flags;     /* GPUP_GRANT_ bits */
+    uint32_t hang_ms; /* a command stream that runs longer has its renderer killed */
+    uint32_t flags;   /* GPUP_GRANT_ bits */
     uint32_t pad;
     char vm[256];       /* for logs */
     char partition[64]; /* GPU/index, for logs */

@@ -7,8 +7,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define ALIGNMENT    8u
-#define SMALLEST     (UINT64_C(4) * sizeof(struct gpup_record))
+#define ALIGNMENT 8u
+#define SMALLEST  (UINT64_C(4) * sizeof(struct gpup_record))
 /* What is used of a large ring while the consumer keeps up: it stays in the processor's caches. */
 #define WARM_SIZE    (UINT64_C(2) << 20)
 #define PAD_MIN_SIZE (2 * sizeof(uint32_t)) /* type and size: what a pad record always has */
