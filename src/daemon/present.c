@@ -199,6 +199,19 @@ GVariant *gpup_present_counts(struct gpup_daemon *d, const char *key)
     return g_variant_builder_end(&builder);
 }
 
+static void add_time(struct gpup_daemon *d, const char *adapter, GVariantBuilder *builder)
+{
+    struct gpup_arbiter_usage t;
+
+    if (!gpup_server_time(d->server, adapter, &t))
+        return;
+    g_variant_builder_add(builder, "{sv}", "gpu-time", g_variant_new_uint64(t.charged_ns));
+    g_variant_builder_add(builder, "{sv}", "gpu-wait", g_variant_new_uint64(t.waited_ns));
+    g_variant_builder_add(builder, "{sv}", "gpu-stopped", g_variant_new_uint64(t.stopped_ns));
+    g_variant_builder_add(builder, "{sv}", "gpu-rate", g_variant_new_uint32(t.rate));
+    g_variant_builder_add(builder, "{sv}", "at", g_variant_new_uint64(t.now_ns));
+}
+
 GVariant *gpup_present_usage(struct gpup_daemon *d, const char *id, unsigned index)
 {
     struct gpup_gpu *gpu = find_gpu(d, id, NULL);
@@ -216,6 +229,7 @@ GVariant *gpup_present_usage(struct gpup_daemon *d, const char *id, unsigned ind
     g_variant_builder_add(&builder, "{sv}", "stream-errors", g_variant_new_uint64(u.stream_errors));
     g_variant_builder_add(&builder, "{sv}", "commands", g_variant_new_uint64(u.commands));
     g_variant_builder_add(&builder, "{sv}", "submits", g_variant_new_uint64(u.submits));
+    g_variant_builder_add(&builder, "{sv}", "frames", g_variant_new_uint64(u.frames));
     g_variant_builder_add(&builder, "{sv}", "renderer-deaths",
                           g_variant_new_uint64(u.renderer_deaths));
     g_variant_builder_add(&builder, "{sv}", "renderer-hangs",
@@ -223,6 +237,7 @@ GVariant *gpup_present_usage(struct gpup_daemon *d, const char *id, unsigned ind
     g_variant_builder_add(&builder, "{sv}", "contexts", g_variant_new_uint64(u.contexts));
     g_variant_builder_add(&builder, "{sv}", "resources", g_variant_new_uint64(u.resources));
     g_variant_builder_add(&builder, "{sv}", "renderer-pid", g_variant_new_uint32((guint32)pid));
+    add_time(d, gpu->slots[index].adapter, &builder);
     return g_variant_builder_end(&builder);
 }
 

@@ -72,6 +72,13 @@ static char *adapter_id(size_t i)
     return g_strdup_printf("aaaaaaaa-0000-4000-8000-%012zu", i);
 }
 
+static void become_child(const struct world *w)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (w->setup.quiet)
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+}
+
 /* ---- gpupd ---- */
 
 static char *domain_xml(const struct world *w, size_t i)
@@ -178,7 +185,7 @@ void world_start_gpupd(struct world *w)
     w->gpupd = fork();
     g_assert_cmpint(w->gpupd, >=, 0);
     if (w->gpupd == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        become_child(w);
         run_gpupd(w);
     }
     for (int i = 0; i < START_S * 10 && !atomic_load(&w->memory->gpupd_ready); i++)
@@ -278,7 +285,7 @@ _Noreturn static void run_client(struct world *w, size_t i)
     const char *const options[] = {"--virgl", node, gpupd, NULL};
     struct frontend f = {.pid_file = pid_file};
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    become_child(w);
     frontend_start(&f, options);
     work_prepare(&f, &c->work);
     work_offer(&f, &c->work, true); /* compiles the shaders */

@@ -47,6 +47,7 @@ struct world_setup {
     struct work work;  /* everybody's, until changed */
     bool no_arbiter;   /* as if there were none */
     unsigned vram_mib; /* of each; 0: 64 */
+    bool quiet;        /* what the processes say is dropped */
 };
 
 struct world;

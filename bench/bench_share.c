@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "report.h"
+#include "sampler.h"
+
+#include <glib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * GPU time: what partitions get of what they asked for. Guests' stand-ins send real command streams
+ * to gpup-vgpu and gpup-render (software GPU); the arbiter is gpupd's. Where there is a baseline it
+ * is the same without the arbiter, in turn.
+ */
+
+#define SETTLE_MS 500u
+
+static const struct work usual = {.size = 512, .loops = 24, .draws = 1};
+static const struct work small_frame = {.size = 256, .loops = 4, .draws = 1};
+
+struct bench {
+    struct report *report;
+    unsigned seconds; /* of one measurement */
+    const char *only;
+};
+
+static bool wanted(const struct bench *b, const char *group)
+{
+    return !b->only || strcmp(b->only, group) == 0;
+}
+
+static void result(struct bench *b, const char *name, double value, const char *unit,
+                   double baseline, const char *goal, bool met)
+{
+    const struct report_case c = {
+        .name = name, .unit = unit, .value = value, .baseline = baseline, .goal = goal, .met = met};
+
+    report_add(b->report, &c);
+}
+
+static struct world *equal_world(size_t n, bool no_arbiter)
+{
+    struct world_setup setup = {.n = n, .work = usual, .no_arbiter = no_arbiter, .quiet = true};
+
+    for (size_t i = 0; i < n; i++)
+        setup.share[i] = (struct world_share){0, (unsigned)(100 / n), 100};
+    return world_new(&setup);
+}
+
+static void all(struct world *w, size_t n, enum world_mode mode)
+{
+    for (size_t i = 0; i < n; i++)
+        world_set_mode(w, i, mode);
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t n)
+{
+    qsort(values, n, sizeof(*values), compare);
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+static double least_to_most(const double *values, size_t n)
+{
+    double least = values[0], most = values[0];
+
+    for (size_t i = 1; i < n; i++) {
+        least = MIN(least, values[i]);
+        most = MAX(most, values[i]);
+    }
+    return most > 0 ? least / most : 0;
+}
+
+/* ---- equal ones ---- */
+
+struct fairness {
+    double charged;       /* least to most, over the whole time */
+    double median, worst; /* of work, in windows of 1 s */
+};
+
+static void measure_fairness(const struct bench *b, struct world *w, size_t n, struct fairness *f)
+{
+    struct sampler *s = sampler_new(w, n);
+    double values[WORLD_MOST] = {0}, windows[256] = {0};
+    size_t last, n_windows = 0;
+
+    all(w, n, WORLD_GREEDY);
+    world_sleep_ms(SETTLE_MS);
+    sampler_run(s, b->seconds * 1000);
+    world_sleep_ms(100); /* what lies across the end is recorded when it is done */
+    all(w, n, WORLD_IDLE);
+    last = sampler_count(s) - 1;
+    for (size_t i = 0; i < n; i++)
+        values[i] = sampler_charged(s, i, 0, last);
+    f->charged = least_to_most(values, n);
+    for (uint64_t from = sampler_time(s, 0);
+         from + 1000000000 <= sampler_time(s, last) && n_windows < G_N_ELEMENTS(windows);
+         from += 250000000) {
+        for (size_t i = 0; i < n; i++)
+            values[i] = world_work(w, i, from, from + 1000000000);
+        windows[n_windows++] = least_to_most(values, n);
+    }
+    f->median = median(windows, n_windows);
+    f->worst = windows[0];
+    sampler_free(s);
+}
+
+static void equal_ones(struct bench *b)
+{
+    for (size_t n = 2; n <= 8; n *= 2) {
+        struct world *with = equal_world(n, false), *without = equal_world(n, true);
+        struct fairness ours, theirs;
+        char name[80];
+        double goal = n == 2 ? 0.97 : 0.95;
+
+        measure_fairness(b, without, n, &theirs);
+        measure_fairness(b, with, n, &ours);
+        snprintf(name, sizeof(name), "%zu equal: charged, slowest/fastest", n);
+        result(b, name, ours.charged, "", theirs.charged, ">= 0.99", ours.charged >= 0.99);
+        snprintf(name, sizeof(name), "%zu equal: work in 1 s windows, median", n);
+        result(b, name, ours.median, "", theirs.median, n == 2 ? ">= 0.97" : ">= 0.95",
+               ours.median >= goal);
+        snprintf(name, sizeof(name), "%zu equal: work in 1 s windows, worst", n);
+        result(b, name, ours.worst, "", theirs.worst, ">= 0.90", ours.worst >= 0.9);
+        world_free(with);
+        world_free(without);
+    }
+}
+
+/* ---- weights ---- */
+
+struct errors {
+    double charged, work; /* the largest of any partition, parts of the GPU */
+};
+
+static void measure_errors(const struct bench *b, struct world *w, size_t n,
+                           const unsigned *percent, struct errors *e)
+{
+    struct sampler *s = sampler_new(w, n);
+    double work[WORLD_MOST], sum = 0;
+    size_t last;
+
+    all(w, n, WORLD_GREEDY);
+    world_sleep_ms(SETTLE_MS);
+    sampler_run(s, b->seconds * 1000);
+    world_sleep_ms(100);
+    all(w, n, WORLD_IDLE);
+    last = sampler_count(s) - 1;
+    for (size_t i = 0; i < n; i++) {
+        work[i] = world_work(w, i, sampler_time(s, 0), sampler_time(s, last));
+        sum += work[i];
+    }
+    *e = (struct errors){0, 0};
+    for (size_t i = 0; i < n; i++) {
+        double want = percent[i] / 100.0;
+
+        e->charged = MAX(e->charged, fabs(sampler_part(s, i, 0, last) - want));
+        e->work = MAX(e->work, fabs(work[i] / sum - want));
+    }
+    sampler_free(s);
+}
+
+static void weights(struct bench *b)
+{
+    static const struct {
+        const char *name;
+        size_t n;
+        unsigned percent[4];
+    } cases[] = {
+        {"10/90", 2, {10, 90}},
+        {"25/75", 2, {25, 75}},
+        {"10/20/30/40", 4, {10, 20, 30, 40}},
+    };
+
+    for (size_t k = 0; k < G_N_ELEMENTS(cases); k++) {
+        struct world_setup setup = {.n = cases[k].n, .work = usual, .quiet = true};
+        struct errors ours, theirs;
+        struct world *with, *without;
+        char name[80];
+
+        for (size_t i = 0; i < setup.n; i++)
+            setup.share[i] = (struct world_share){0, cases[k].percent[i], 100};
+        with = world_new(&setup);
+        setup.no_arbiter = true;
+        without = world_new(&setup);
+        measure_errors(b, without, setup.n, cases[k].percent, &theirs);
+        measure_errors(b, with, setup.n, cases[k].percent, &ours);
+        snprintf(name, sizeof(name), "%s: error of charged time", cases[k].name);
+        result(b, name, ours.charged * 100, "%", theirs.charged * 100, "<= 0.5",
+               ours.charged <= 0.005);
+        snprintf(name, sizeof(name), "%s: error of work", cases[k].name);
+        result(b, name, ours.work * 100, "%", theirs.work * 100, "<= 1", ours.work <= 0.01);
+        world_free(with);
+        world_free(without);
+    }
+}
+
+/* ---- bounds ---- */
+
+static double least_window(const struct sampler *s, size_t i)
+{
+    size_t last = sampler_count(s) - 1;
+    double least = 1;
+
+    for (size_t from = 0; sampler_time(s, from) + 1000000000 <= sampler_time(s, last); from += 5) {
+        size_t to = sampler_at(s, sampler_time(s, from) + 1000000000);
+
+        least = MIN(least, sampler_part(s, i, from, to));
+    }
+    return least;
+}
+
+static void minimum(struct bench *b)
+{
+    const struct world_setup setup = {
+        .n = 2, .share = {{40, 40, 100}, {0, 95, 100}}, .work = usual, .quiet = true};
+    struct world *w = world_new(&setup);
+    struct sampler *s = sampler_new(w, 2);
+    double least;
+
+    all(w, 2, WORLD_GREEDY);
+    world_sleep_ms(SETTLE_MS);
+    sampler_run(s, b->seconds * 1000);
+    least = least_window(s, 0) * 100;
+    result(b, "min 40 % beside a weight of 95: worst second", least, "%", NAN, ">= 40",
+           least >= 39.95);
+    sampler_free(s);
+    world_free(w);
+}
+
+static void maximum(struct bench *b)
+{
+    const struct world_setup setup = {
+        .n = 2, .share = {{0, 30, 30}, {0, 50, 100}}, .work = usual, .quiet = true};
+    struct world *w = world_new(&setup);
+    struct sampler *s = sampler_new(w, 2);
+    size_t last;
+    double got;
+
+    world_set_mode(w, 0, WORLD_GREEDY);
+    world_sleep_ms(SETTLE_MS);
+    sampler_run(s, b->seconds * 1000);
+    last = sampler_count(s) - 1;
+    got = sampler_charged(s, 0, 0, last) * 100 /
+          (double)(sampler_time(s, last) - sampler_time(s, 0)) /
+          (double)sysconf(_SC_NPROCESSORS_ONLN);
+    result(b, "max 30 % alone", got, "%", NAN, "30 +- 1", fabs(got - 30) <= 1);
+    sampler_free(s);
+    world_free(w);
+}
+
+/* ---- cost ---- */
+
+/* Work units a second of the first n, all greedy. */
+static double throughput(struct world *w, size_t n, unsigned ms)
+{
+    uint64_t from, to;
+    double sum = 0;
+
+    all(w, n, WORLD_GREEDY);
+    world_sleep_ms(SETTLE_MS);
+    from = world_now();
+    world_sleep_ms(ms);
+    to = world_now();
+    world_sleep_ms(100);
+    all(w, n, WORLD_IDLE);
+    for (size_t i = 0; i < n; i++)
+        sum += world_work(w, i, from, to);
+    return sum * 1e9 / (double)(to - from);
+}
+
+static void alone(struct bench *b)
+{
+    struct world *with = equal_world(4, false), *without = equal_world(4, true);
+    double ratios[7], ours[7], theirs[7], cpu = 0;
+    unsigned ms = b->seconds * 1000 / 5;
+
+    for (size_t k = 0; k < 7; k++) {
+        uint64_t before, began;
+
+        theirs[k] = throughput(without, 1, ms);
+        before = world_gpupd_cpu(with);
+        began = world_now();
+        ours[k] = throughput(with, 1, ms);
+        cpu = MAX(cpu, (double)(world_gpupd_cpu(with) - before) / (double)(world_now() - began));
+        ratios[k] = ours[k] / theirs[k];
+    }
+    cpu = cpu * 100 / (double)sysconf(_SC_NPROCESSORS_ONLN);
+    result(b, "one greedy, 3 idle: streams/s with/without arbiter", median(ratios, 7), "", 1,
+           ">= 0.98", median(ratios, 7) >= 0.98);
+    result(b, "one greedy, 3 idle: gpupd's CPU time", cpu, "%", NAN, "<= 0.1", cpu <= 0.1);
+    world_free(with);
+    world_free(without);
+}
+
+static void total(struct bench *b)
+{
+    struct world *with = equal_world(8, false), *without = equal_world(8, true);
+    double one[5], eight[5], free_for_all[5];
+
+    for (size_t k = 0; k < 5; k++) {
+        one[k] = throughput(with, 1, b->seconds * 300);
+        eight[k] = throughput(with, 8, b->seconds * 300);
+        free_for_all[k] = throughput(without, 8, b->seconds * 300);
+        free_for_all[k] = eight[k] / free_for_all[k];
+        one[k] = eight[k] / one[k];
+    }
+    result(b, "8 greedy: streams/s of all, to one alone", median(one, 5), "", 1, ">= 1.00",
+           median(one, 5) >= 1);
+    result(b, "8 greedy: streams/s of all, to no arbiter", median(free_for_all, 5), "", 1,
+           ">= 0.90", median(free_for_all, 5) >= 0.9);
+    world_free(with);
+    world_free(without);
+}
+
+/* ---- latency ---- */
+
+/* The 99th percentile of the light one's frame times, ms. */
+static double frame_time(struct world *w, size_t light, unsigned frames)
+{
+    struct world_client *c = world_client(w, light);
+    g_autofree double *times = g_new(double, frames);
+    uint64_t before;
+
+    c->work = small_frame;
+    c->period_us = 16000;
+    before = atomic_load(&c->n_done);
+    world_set_mode(w, light, WORLD_LIGHT);
+    while (atomic_load(&c->n_done) < before + frames)
+        world_sleep_ms(20);
+    world_set_mode(w, light, WORLD_IDLE);
+    for (unsigned k = 0; k < frames; k++) {
+        size_t at = (before + k) % WORLD_LOG;
+
+        times[k] = (double)(c->done[at].end_ns - c->done[at].start_ns) / 1e6;
+    }
+    qsort(times, frames, sizeof(double), compare);
+    return times[frames * 99 / 100];
+}
+
+static void latency(struct bench *b)
+{
+    struct world *with = equal_world(4, false), *without = equal_world(4, true);
+    double quiet[5], ours[5], theirs[5], value, baseline;
+    unsigned frames = b->seconds * 100;
+    char goal[32];
+
+    for (size_t k = 0; k < 5; k++) {
+        quiet[k] = frame_time(with, 3, frames);
+        all(without, 3, WORLD_GREEDY);
+        world_sleep_ms(SETTLE_MS);
+        theirs[k] = frame_time(without, 3, frames);
+        all(without, 3, WORLD_IDLE);
+        all(with, 3, WORLD_GREEDY);
+        world_sleep_ms(SETTLE_MS);
+        ours[k] = frame_time(with, 3, frames);
+        all(with, 3, WORLD_IDLE);
+    }
+    value = median(ours, 5);
+    baseline = median(quiet, 5);
+    snprintf(goal, sizeof(goal), "<= %.1f", baseline + 5);
+    result(b, "light beside 3 greedy: p99 frame time, to alone", value, "ms", baseline, goal,
+           value <= baseline + 5);
+    baseline = median(theirs, 5);
+    result(b, "light beside 3 greedy: p99, to no arbiter", value, "ms", baseline, "<= 0.33 x",
+           value * 3 <= baseline);
+    world_free(with);
+    world_free(without);
+}
+
+/* ---- coming and going ---- */
+
+static double off_by(struct bench *b, struct world *w, size_t n, double want)
+{
+    struct sampler *s = sampler_new(w, n);
+    size_t last;
+    double most = 0;
+
+    world_sleep_ms(200);
+    sampler_run(s, 500);
+    last = sampler_count(s) - 1;
+    for (size_t i = 0; i < 3; i++)
+        most = MAX(most, fabs(sampler_part(s, i, 0, last) - want));
+    sampler_free(s);
+    return most;
+}
+
+static void changes(struct bench *b)
+{
+    struct world *w = equal_world(4, false);
+    double came[5], left[5];
+
+    all(w, 3, WORLD_GREEDY);
+    world_sleep_ms(SETTLE_MS);
+    for (size_t k = 0; k < 5; k++) {
+        world_set_mode(w, 3, WORLD_GREEDY);
+        came[k] = off_by(b, w, 4, 0.25) * 100;
+        world_set_mode(w, 3, WORLD_IDLE);
+        left[k] = off_by(b, w, 3, 1 / 3.0) * 100;
+    }
+    result(b, "a 4th came: others' error 200 ms later", median(came, 5), "%", NAN, "<= 2",
+           median(came, 5) <= 2);
+    result(b, "the 4th left: others' error 200 ms later", median(left, 5), "%", NAN, "<= 2",
+           median(left, 5) <= 2);
+    world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(struct bench *b);
+    } groups[] = {
+        {"equal", equal_ones}, {"weights", weights}, {"minimum", minimum}, {"maximum", maximum},
+        {"alone", alone},      {"total", total},     {"latency", latency}, {"changes", changes},
+    };
+    g_autofree char *json = NULL, *only = NULL;
+    int seconds = 10;
+    const GOptionEntry entries[] = {
+        {"json", 0, 0, G_OPTION_ARG_FILENAME, &json, "Write the results as JSON", "FILE"},
+        {"seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Of one measurement (10)", "N"},
+        {"only", 0, 0, G_OPTION_ARG_STRING, &only,
+         "One of equal, weights, minimum, maximum, alone, total, latency, changes", "GROUP"},
+        {0},
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    g_autoptr(GError) error = NULL;
+    struct bench b;
+
+    g_set_prgname("./benchmark share");
+    g_option_context_set_summary(context, "What partitions get of the GPU time they asked for, on "
+                                          "the software GPU. Takes some minutes.");
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1 || seconds < 2 ||
+        seconds > 60) {
+        fprintf(stderr, "./benchmark share: %s\n",
+                error ? error->message : "no such argument, or seconds not from 2 to 60");
+        return 2;
+    }
+    b = (struct bench){report_new(json), (unsigned)seconds, only};
+    for (size_t i = 0; i < G_N_ELEMENTS(groups); i++) {
+        if (wanted(&b, groups[i].name))
+            groups[i].run(&b);
+    }
+    return report_end(b.report);
+}
