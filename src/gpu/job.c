@@ -296,20 +296,53 @@ static void read_work(GVariant *request, struct gpup_work *work)
         gpup_function_from_variant(function, &work->function);
 }
 
+static unsigned partitions_now(struct served *s)
+{
+    g_autoptr(gpup_facts) now = gpup_facts_new();
+
+    if (!s->provider->describe || s->provider->describe(&s->target, now, NULL) < 0)
+        return 0;
+    return now->functions->len;
+}
+
+/* What was there is made again when the new count cannot be had. */
+static int restore(struct served *s, unsigned before, struct gpup_error **err)
+{
+    g_autoptr(gpup_facts) facts = gpup_facts_new();
+    GPUP_AUTO_ERROR why = NULL;
+    int code = err && *err ? (*err)->code : EIO;
+    g_autofree char *message = g_strdup(err && *err ? (*err)->message : "");
+
+    if (s->provider->create(&s->target, before, facts, &why) == 0)
+        return gpup_error_set(err, code, "%s; the %u partitions there were are back", message,
+                              before);
+    return gpup_error_set(err, code, "%s; the %u partitions there were could not be made again: %s",
+                          message, before, gpup_error_message(why));
+}
+
+static int recreate(struct served *s, struct gpup_facts *facts, struct gpup_error **err)
+{
+    unsigned before = partitions_now(s);
+    int ret = s->provider->destroy && before > 0 ? s->provider->destroy(&s->target, err) : 0;
+
+    if (ret < 0)
+        return ret;
+    ret = s->provider->create(&s->target, s->n, facts, err);
+    return ret < 0 && before > 0 ? restore(s, before, err) : ret;
+}
+
 static int carry_out(struct served *s, struct gpup_facts *facts, struct gpup_error **err)
 {
     const struct gpup_provider *p = s->provider;
-    int ret = 0;
+    int ret;
 
     switch (s->op) {
     case GPUP_OP_DESCRIBE:
         return p->describe ? p->describe(&s->target, facts, err) : 0;
     case GPUP_OP_CREATE:
+        return recreate(s, facts, err);
     case GPUP_OP_DESTROY:
-        if (p->destroy)
-            ret = p->destroy(&s->target, err);
-        if (ret == 0 && s->op == GPUP_OP_CREATE && p->create)
-            return p->create(&s->target, s->n, facts, err);
+        ret = p->destroy(&s->target, err);
         return ret == 0 && p->describe ? p->describe(&s->target, facts, err) : ret;
     case GPUP_OP_PREPARE:
         return p->prepare ? p->prepare(&s->target, &s->work, err) : 0;
@@ -317,6 +350,22 @@ static int carry_out(struct served *s, struct gpup_facts *facts, struct gpup_err
         return p->release ? p->release(&s->target, &s->work, err) : 0;
     default:
         return gpup_error_set(err, EINVAL, "unknown operation %u", s->op);
+    }
+}
+
+/* After a failure: what there is now. */
+static void add_facts(const struct served *s, const struct gpup_facts *facts, int ret,
+                      GVariantBuilder *builder)
+{
+    g_autoptr(gpup_facts) now = NULL;
+
+    if (ret < 0 && s->op != GPUP_OP_DESCRIBE && s->target.pci && s->provider &&
+        s->provider->describe) {
+        now = gpup_facts_new();
+        if (s->provider->describe(&s->target, now, NULL) == 0)
+            add(builder, "facts", gpup_facts_to_variant(now));
+    } else if (ret == 0) {
+        add(builder, "facts", gpup_facts_to_variant(facts));
     }
 }
 
@@ -328,8 +377,8 @@ static GVariant *answer_of(const struct served *s, const struct gpup_facts *fact
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
     add(&builder, "code", g_variant_new_int32(-ret));
     add(&builder, "message", g_variant_new_string(ret < 0 ? gpup_error_message(err) : ""));
-    if (ret == 0 && s->op <= GPUP_OP_DESTROY)
-        add(&builder, "facts", gpup_facts_to_variant(facts));
+    if (s->op <= GPUP_OP_DESTROY)
+        add_facts(s, facts, ret, &builder);
     if (ret == 0 && s->op > GPUP_OP_DESTROY)
         add(&builder, "function", gpup_function_to_variant(&s->work.function));
     return g_variant_builder_end(&builder);

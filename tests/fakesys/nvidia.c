@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * NVIDIA's vGPU host driver. Fact nvidia= vendor (kernels from 6.8: the driver's own VFIO) or mdev;
+ * profile= such as A2, sizes= "1,2,4,8,16" (GiB), memory= MiB, first-id= of the types. VFs are made
+ * by sriov-manage only, which writes `nvidia ADDRESS enable` to /control.
+ */
+
+struct type {
+    int id, size; /* GiB */
+    char class;
+};
+
+static int memory_gib(const struct device *pf)
+{
+    return device_number(pf, "memory", 16384) / 1024;
+}
+
+/* Types of classes B, C and Q for every size, numbered in this order from first-id. */
+static GArray *types_of(const struct device *pf)
+{
+    GArray *types = g_array_new(FALSE, FALSE, sizeof(struct type));
+    g_auto(GStrv) sizes = g_strsplit(device_fact(pf, "sizes", "1,2,4,8,16"), ",", 0);
+    int id = device_number(pf, "first-id", 744);
+
+    for (const char *class = "QBC"; *class; class ++) {
+        for (char **size = sizes; *size; size++) {
+            struct type type = {id++, atoi(*size), *class};
+
+            if (*class == 'Q' || type.size <= 2 || *class == 'C')
+                g_array_append_val(types, type);
+        }
+    }
+    return types;
+}
+
+static struct type *find_type(GArray *types, int id)
+{
+    for (guint i = 0; i < types->len; i++) {
+        if (g_array_index(types, struct type, i).id == id)
+            return &g_array_index(types, struct type, i);
+    }
+    return NULL;
+}
+
+/* What is taken, and the one size in use where all have to be the same (-1: none yet). */
+static int used_gib(const struct device *pf, GArray *types, int *size)
+{
+    int used = 0;
+
+    *size = -1;
+    for (guint i = 0; i < pf->vfs->len; i++) {
+        struct device *vf = pf->vfs->pdata[i];
+        struct type *type = find_type(types, device_number(vf, "type", 0));
+
+        if (type) {
+            used += type->size;
+            *size = type->size;
+        }
+    }
+    return used;
+}
+
+static bool is_creatable(const struct device *pf, GArray *types, const struct type *type)
+{
+    int size;
+    int used = used_gib(pf, types, &size);
+    bool mixed = device_fact(pf, "heterogeneous", NULL) != NULL;
+
+    return used + type->size <= memory_gib(pf) && (mixed || size < 0 || size == type->size);
+}
+
+static char *type_name(const struct device *pf, const struct type *type)
+{
+    return g_strdup_printf("NVIDIA %s-%d%c", device_fact(pf, "profile", "A2"), type->size,
+                           type->class);
+}
+
+/* ---- the driver's own VFIO ---- */
+
+static char *show_creatable(struct node *n)
+{
+    struct device *vf = n->owner;
+    GString *text = g_string_new("ID    : vGPU Name\n");
+    g_autoptr(GArray) types = types_of(vf->pf);
+
+    for (guint i = 0; i < types->len && device_number(vf, "type", 0) == 0; i++) {
+        struct type *type = &g_array_index(types, struct type, i);
+        g_autofree char *name = type_name(vf->pf, type);
+
+        if (is_creatable(vf->pf, types, type))
+            g_string_append_printf(text, "%-5d : %s\n", type->id, name);
+    }
+    return g_string_free(text, FALSE);
+}
+
+static int store_type(struct node *n, const char *value)
+{
+    struct device *vf = n->owner;
+    g_autoptr(GArray) types = types_of(vf->pf);
+    int id = atoi(value);
+    struct type *type = find_type(types, id);
+    int ret = device_failure(vf->pf, "type");
+    const char *after = device_fact(vf->pf, "fail-after", NULL);
+    g_autofree char *text = g_strdup_printf("%d", id);
+
+    if (id != 0 && ret < 0)
+        return ret;
+    if (id != 0 && after && vf->index >= atoi(after))
+        return -EIO;
+    if (vf->held)
+        return -EBUSY;
+    if (id != 0 && device_number(vf, "type", 0) != 0)
+        return -EPERM;
+    if (id != 0 && (!type || !is_creatable(vf->pf, types, type)))
+        return -EINVAL;
+    g_hash_table_replace(vf->facts, g_strdup("type"), g_strdup(text));
+    tree_set(n, text);
+    return 0;
+}
+
+static void add_vendor_vf(struct device *vf)
+{
+    struct node *n = device_file(vf, 0444, "", "nvidia/creatable_vgpu_types");
+
+    n->show = show_creatable;
+    device_file(vf, 0644, "0", "nvidia/current_vgpu_type")->store = store_type;
+    device_file(vf, 0644, "", "nvidia/vgpu_params");
+}
+
+/* ---- mediated devices ---- */
+
+/* Of a file in .../nvidia-744/ */
+static int type_id(const struct node *n)
+{
+    return atoi(n->parent->name + strlen("nvidia-"));
+}
+
+static char *show_instances(struct node *n)
+{
+    struct device *vf = n->owner;
+    g_autoptr(GArray) types = types_of(vf->pf);
+    struct type *type = find_type(types, type_id(n));
+
+    return g_strdup_printf("%d\n", type && device_number(vf, "type", 0) == 0 &&
+                                       is_creatable(vf->pf, types, type));
+}
+
+static int store_remove(struct node *n, const char *value)
+{
+    struct device *vf = n->owner;
+    g_autofree char *uuid = g_strdup(n->parent->name);
+
+    if (vf->held)
+        return -EBUSY;
+    g_hash_table_remove(vf->facts, "type");
+    tree_remove("/sys/bus/mdev/devices/%s", uuid);
+    tree_remove("%s/%s", vf->dir, uuid);
+    return 0;
+}
+
+static int store_create(struct node *n, const char *value)
+{
+    struct device *vf = n->owner;
+    g_autofree char *uuid = g_strstrip(g_strdup(value));
+    g_autoptr(GArray) types = types_of(vf->pf);
+    struct type *type = find_type(types, type_id(n));
+    int ret = device_failure(vf->pf, "type");
+    struct node *made;
+
+    if (ret < 0)
+        return ret;
+    if (!g_uuid_string_is_valid(uuid))
+        return -EINVAL;
+    if (tree_exists("/sys/bus/mdev/devices/%s", uuid))
+        return -EEXIST;
+    if (device_number(vf, "type", 0) != 0 || !is_creatable(vf->pf, types, type))
+        return -ENOSPC;
+    g_hash_table_replace(vf->facts, g_strdup("type"), g_strdup_printf("%d", type_id(n)));
+    made = tree_file(0200, "", "/sys/bus/mdev/devices/%s/remove", uuid);
+    made->owner = vf;
+    made->store = store_remove;
+    device_file(vf, 0444, "", uuid);
+    return 0;
+}
+
+static struct node *type_file(struct device *vf, const struct type *type, const char *name,
+                              const char *text)
+{
+    g_autofree char *path = g_strdup_printf("mdev_supported_types/nvidia-%d/%s", type->id, name);
+
+    return device_file(vf, 0644, text, path);
+}
+
+static void add_mdev_vf(struct device *vf)
+{
+    g_autoptr(GArray) types = types_of(vf->pf);
+
+    for (guint i = 0; i < types->len; i++) {
+        struct type *type = &g_array_index(types, struct type, i);
+        g_autofree char *name = type_name(vf->pf, type);
+        g_autofree char *description =
+            g_strdup_printf("num_heads=4, frl_config=60, framebuffer=%dM, "
+                            "max_resolution=7680x4320, max_instance=%d",
+                            type->size * 1024, memory_gib(vf->pf) / type->size);
+        struct node *n;
+
+        type_file(vf, type, "name", name);
+        type_file(vf, type, "description", description);
+        type_file(vf, type, "device_api", "vfio-pci");
+        n = type_file(vf, type, "available_instances", "");
+        n->show = show_instances;
+        n = type_file(vf, type, "create", "");
+        n->store = store_create;
+    }
+}
+
+/* ---- the GPU ---- */
+
+void nvidia_add(struct device *pf)
+{
+    g_autofree char *text = g_strdup_printf(
+        "Model: \t\t NVIDIA %s\nGPU UUID: \t GPU-%s\nBus Location: \t %s\n",
+        device_fact(pf, "profile", "A2"), device_fact(pf, "uuid", "none"), pf->address);
+
+    g_hash_table_replace(pf->facts, g_strdup("no-sriov"), g_strdup("1"));
+    if (device_fact(pf, "uuid", NULL))
+        tree_file(0444, text, "/proc/driver/nvidia/gpus/%s/information", pf->address);
+    if (device_fact(pf, "ordinary", NULL))
+        return;
+    tree_file(0444, "live", "/sys/module/nvidia_vgpu_vfio/initstate");
+    if (strcmp(device_fact(pf, "nvidia", "vendor"), "mdev") == 0)
+        tree_dir("/sys/class/mdev_bus");
+}
+
+void nvidia_vfs(struct device *pf, bool on)
+{
+    for (guint i = 0; on && i < pf->vfs->len; i++) {
+        if (strcmp(device_fact(pf, "nvidia", "vendor"), "mdev") == 0)
+            add_mdev_vf(pf->vfs->pdata[i]);
+        else
+            add_vendor_vf(pf->vfs->pdata[i]);
+    }
+}
+
+/* nvidia ADDRESS enable|disable|heterogeneous|set NAME VALUE */
+int nvidia_control(struct device *pf, char **words)
+{
+    if (!words[2])
+        return -EINVAL;
+    if (strcmp(words[2], "heterogeneous") == 0) {
+        g_hash_table_replace(pf->facts, g_strdup("heterogeneous"), g_strdup("1"));
+        return 0;
+    }
+    if (strcmp(words[2], "set") == 0 && words[3] && words[4]) {
+        g_hash_table_replace(pf->facts, g_strdup(words[3]), g_strdup(words[4]));
+        return 0;
+    }
+    if (strcmp(words[2], "unset") == 0 && words[3]) {
+        g_hash_table_remove(pf->facts, words[3]);
+        return 0;
+    }
+    if (device_number(pf, "locked", 0) > 0) { /* unbindLock is not to be had: a while */
+        g_hash_table_replace(pf->facts, g_strdup("locked"),
+                             g_strdup_printf("%d", device_number(pf, "locked", 0) - 1));
+        return -EAGAIN;
+    }
+    pf->autoprobe = true; /* VFs get the nvidia driver */
+    g_hash_table_remove(pf->facts, "heterogeneous");
+    if (strcmp(words[2], "enable") == 0) {
+        return pf->numvfs ? 0 : device_set_numvfs(pf, pf->totalvfs);
+    }
+    return device_set_numvfs(pf, 0);
+}
