@@ -117,15 +117,24 @@ static int set_kind(const char *text, const char *group, struct gpup_config *c,
     return add_setting(c, group, "kind", text);
 }
 
+static int set_priority(const char *text, const char *group, struct gpup_config *c,
+                        struct gpup_error **err)
+{
+    if (strcmp(text, "low") != 0 && strcmp(text, "normal") != 0)
+        return gpup_error_set(err, EINVAL, "'%s' is no priority of VFs: it is low or normal", text);
+    return add_setting(c, group, "sched-priority", text);
+}
+
 static const struct {
     const char *group; /* "gpu " stands for every group that begins so */
     const char *key;
     setter set;
 } settings[] = {
-    {"gpup", "policy", set_policy},       {"gpup", "hang-seconds", set_hang},
-    {"software", "enabled", set_enabled}, {"software", "memory", set_software_memory},
-    {"software", "cpus", set_cpus},       {"gpu ", "memory", set_gpu_memory},
-    {"gpu ", "kind", set_kind},           {"gpup", "pci-ids", set_pci_ids},
+    {"gpup", "policy", set_policy},           {"gpup", "hang-seconds", set_hang},
+    {"software", "enabled", set_enabled},     {"software", "memory", set_software_memory},
+    {"software", "cpus", set_cpus},           {"gpu ", "memory", set_gpu_memory},
+    {"gpu ", "sched-priority", set_priority}, {"gpu ", "kind", set_kind},
+    {"gpup", "pci-ids", set_pci_ids},
 };
 
 static bool is_group(const char *pattern, const char *group)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 const struct gpup_provider *const gpup_providers[] = {
+    &gpup_provider_xe,
     &gpup_provider_sriov,
     &gpup_provider_rendernode,
     &gpup_provider_software,

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fuse.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 /*
  * fakesys MOUNTPOINT: /sys, /proc and /dev of a made-up machine as a FUSE file system, with the
@@ -180,6 +182,7 @@ int main(int argc, char **argv)
     char foreground[] = "-f";
     char *fuse_argv[] = {argv[0], foreground, argc > 1 ? argv[1] : foreground, NULL};
 
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* a test that fails leaves nothing mounted */
     tree_init();
     tree_file(0200, "", "/control");
     machine_init(argc > 1 ? argv[1] : "");

@@ -215,6 +215,7 @@ static void drop(struct device *d)
     tree_remove("/sys/bus/pci/devices/%s", d->address);
     tree_remove("/sys/kernel/iommu_groups/%d/devices/%s", d->group, d->address);
     tree_remove("%s", d->dir);
+    tree_remove("/sys/kernel/debug/dri/%s", d->address);
     g_hash_table_remove(devices, d->address);
     /* the little that a device has is left for readers that still wait on it */
 }
