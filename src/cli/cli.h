@@ -50,6 +50,11 @@ void cli_note(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 /* "" instead of NULL: what an older gpupd does not say. */
 const char *cli_text(const char *text);
 
+/* Hyper-V's cmdlet of that name, in any case, with any dash; or NULL. */
+const struct cli_command *cli_cmdlet(const char *word);
+/* Appends their names; borrowed. */
+void cli_cmdlet_names(GPtrArray *names);
+
 int cli_status(struct cli_args *args);
 int cli_gpu_list(struct cli_args *args);
 int cli_gpu_show(struct cli_args *args);

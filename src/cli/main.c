@@ -41,7 +41,9 @@ static int help(const char *path, const struct cli_command *children)
     for (const struct cli_command *c = children; c->name; c++)
         printf("  %-10s %s\n", c->name, c->summary);
     if (children == commands)
-        printf("\nWithout a command: status. --version says which gpup this is.\n");
+        printf(
+            "\nWithout a command: status. --version says which gpup this is. Hyper-V's cmdlets work\n"
+            "too, such as gpup Get-VMHostPartitionableGpu.\n");
     printf("\n%s COMMAND --help says more about one; see also gpup(1).\n", path);
     return GPUP_EXIT_DONE;
 }
@@ -53,6 +55,8 @@ static int unknown(const char *path, const struct cli_command *children, const c
 
     for (const struct cli_command *c = children; c->name; c++)
         g_ptr_array_add(names, (gpointer)c->name);
+    if (children == commands)
+        cli_cmdlet_names(names);
     g_ptr_array_add(names, NULL);
     nearest = cli_nearest(word, (const char *const *)names->pdata);
     if (nearest)
@@ -79,7 +83,13 @@ static bool is_help(const char *word)
 static int dispatch(const char *path, const struct cli_command *children, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
+    const struct cli_command *cmdlet = word && children == commands ? cli_cmdlet(word) : NULL;
 
+    if (cmdlet) {
+        g_autofree char *longer = g_strdup_printf("%s %s", path, cmdlet->name);
+
+        return run(cmdlet, longer, argc - 1, argv + 1);
+    }
     if (word && is_help(word))
         return help(path, children);
     if (!word) {

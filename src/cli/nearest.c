@@ -12,7 +12,13 @@ static unsigned min3(unsigned a, unsigned b, unsigned c)
     return m < c ? m : c;
 }
 
-/* Letters to insert, drop, replace, or swap with their neighbour (optimal string alignment). */
+static char lower(char c)
+{
+    return g_ascii_tolower(c);
+}
+
+/* Letters to insert, drop, replace, or swap with their neighbour (optimal string alignment); in any
+ * case. */
 static unsigned distance(const char *a, const char *b)
 {
     size_t la = strlen(a), lb = strlen(b);
@@ -26,11 +32,11 @@ static unsigned distance(const char *a, const char *b)
         d[0][j] = (unsigned)j;
     for (size_t i = 1; i <= la; i++) {
         for (size_t j = 1; j <= lb; j++) {
-            unsigned cost = a[i - 1] != b[j - 1];
+            unsigned cost = lower(a[i - 1]) != lower(b[j - 1]);
 
             d[i][j] = min3(d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + cost);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                d[i - 2][j - 2] + 1 < d[i][j])
+            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) &&
+                lower(a[i - 2]) == lower(b[j - 1]) && d[i - 2][j - 2] + 1 < d[i][j])
                 d[i][j] = d[i - 2][j - 2] + 1;
         }
     }
@@ -40,7 +46,7 @@ static unsigned distance(const char *a, const char *b)
 const char *cli_nearest(const char *word, const char *const *names)
 {
     size_t length = strlen(word);
-    unsigned best = length < 4 ? 2 : 3; /* as good as this is a guess */
+    unsigned best = length < 4 ? 2 : length < 12 ? 3 : 5; /* as good as this is a guess */
     const char *nearest = NULL;
 
     for (; *names; names++) {
