@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "render/render.h"
+#include "sandbox/calls.h"
 
 struct options {
     int sock;
@@ -82,6 +83,15 @@ static int parse(int argc, char **argv, struct options *options)
     return -1;
 }
 
+/* Before anything of a guest's is read. A kernel without filters is told of by who started us. */
+static int restrict_calls(const char *render_node, struct gpup_error **err)
+{
+    if (!sandbox_can_restrict_calls())
+        return 0;
+    return sandbox_restrict_calls(
+        render_node ? SANDBOX_CALLS_RENDER_GPU : SANDBOX_CALLS_RENDER_SOFTWARE, err);
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.sock = -1};
@@ -92,7 +102,8 @@ int main(int argc, char **argv)
     if (r >= 0)
         return r;
     prctl(PR_SET_DUMPABLE, 0); /* it maps the guest's memory */
-    if (options.probe) {
+    r = restrict_calls(options.render_node, &err);
+    if (r == 0 && options.probe) {
         r = virgl_start(&render, options.render_node, &err);
         if (r == 0) {
             char name[128];
@@ -100,7 +111,7 @@ int main(int argc, char **argv)
             gl_renderer_name(name, sizeof(name));
             puts(name);
         }
-    } else {
+    } else if (r == 0) {
         render.sock = options.sock;
         r = session_run(&render, options.render_node, &err);
     }

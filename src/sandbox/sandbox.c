@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sandbox/calls.h"
 #include "sandbox/jail.h"
 
 #define NAMESPACES                                                                                 \
@@ -217,7 +218,8 @@ int sandbox_spawn(const struct sandbox_spec *spec, pid_t *pid, int *pidfd, unsig
                     &cloned);
         if (r == 0) {
             if (degraded)
-                *degraded = report.degraded;
+                *degraded =
+                    report.degraded | (sandbox_can_restrict_calls() ? 0 : SANDBOX_NO_SECCOMP);
             return 0;
         }
         /* Another try may help where namespaces or the cgroup were refused, not for the rest. */
@@ -240,6 +242,8 @@ const char *sandbox_degraded_text(enum sandbox_degraded bit)
         return "it sees the host's file system as far as its user may";
     case SANDBOX_SAME_USER:
         return "it runs as the same user as its parent";
+    case SANDBOX_NO_SECCOMP:
+        return "it may make any system call, because the kernel has no seccomp filters";
     case SANDBOX_NO_CGROUP:
         return "it has no control group of its own, so its memory and CPU time are not limited "
                "by the kernel";

@@ -41,8 +41,9 @@ struct sandbox_spec {
 enum sandbox_degraded {
     SANDBOX_NO_NAMESPACES = 1 << 0,
     SANDBOX_NO_PRIVATE_ROOT = 1 << 1,
-    SANDBOX_SAME_USER = 1 << 2, /* set_ids was asked for and not possible */
-    SANDBOX_NO_CGROUP = 1 << 3, /* cgroup_fd was given and not possible */
+    SANDBOX_SAME_USER = 1 << 2,  /* set_ids was asked for and not possible */
+    SANDBOX_NO_CGROUP = 1 << 3,  /* cgroup_fd was given and not possible */
+    SANDBOX_NO_SECCOMP = 1 << 4, /* the program cannot restrict its system calls here */
 };
 
 /*

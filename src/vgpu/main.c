@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "sandbox/calls.h"
 #include "vgpu/device.h"
 #include "vgpu/lease.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
 #include "vgpu/options.h"
-#include "vgpu/own_renderer.h"
+#include "vgpu/starter.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -23,8 +24,8 @@ struct vgpu {
     const struct vgpu_options *options;
     struct vgpu_loop *loop;
     struct vgpu_device *device;
-    struct lease *lease; /* NULL: started by hand */
-    struct own_renderers own;
+    struct lease *lease;     /* NULL: started by hand */
+    struct starter *starter; /* NULL: gpupd starts the renderers */
     struct vgpu_source *report_timer;
     char vm[256];
 };
@@ -37,8 +38,7 @@ static void want_renderer(void *data)
 
     if (v->lease)
         lease_want_renderer(v->lease);
-    else if (own_renderer_start(&v->own, v->options->renderer, v->options->render_node, &sock,
-                                &pidfd, &err) < 0)
+    else if (starter_start(v->starter, &sock, &pidfd, &err) < 0)
         vgpu_device_no_renderer(v->device, gpup_error_message(err));
     else
         vgpu_device_renderer(v->device, sock, pidfd);
@@ -144,7 +144,8 @@ static int get_grant(struct vgpu *v, struct vgpu_grant *grant, struct gpup_error
 
     if (!o->adapter) {
         *grant = (struct vgpu_grant){o->vram, o->hang_ms, "the VM", o->display};
-        return 0;
+        v->starter = starter_new(o->renderer, o->render_node, err);
+        return v->starter ? 0 : -EIO;
     }
     v->lease = lease_new(v->loop, o->gpupd_socket, o->adapter, &lease_events, v, &m, err);
     if (!v->lease)
@@ -156,6 +157,15 @@ static int get_grant(struct vgpu *v, struct vgpu_grant *grant, struct gpup_error
         return -EIO;
     vgpu_log(LOG_INFO, "%s: partition %s, %llu MiB", m.vm, m.partition,
              (unsigned long long)(m.vram >> 20));
+    return 0;
+}
+
+/* From here on nothing is opened or started, whatever the guest may make of us. */
+static int give_up_calls(struct gpup_error **err)
+{
+    if (sandbox_can_restrict_calls())
+        return sandbox_restrict_calls(SANDBOX_CALLS_VGPU, err);
+    vgpu_log(LOG_WARNING, "this kernel has no seccomp filters: gpup-vgpu may make any system call");
     return 0;
 }
 
@@ -172,7 +182,7 @@ static int serve(struct vgpu *v, struct gpup_error **err)
     if (fd < 0)
         return fd;
     v->device = vgpu_device_new(v->loop, fd, &grant, &device_events, v, err);
-    if (!v->device)
+    if (!v->device || give_up_calls(err) < 0)
         return -EIO;
     if (v->report_timer)
         vgpu_timer_arm(v->report_timer, REPORT_MS);
@@ -188,13 +198,12 @@ static int run(const struct vgpu_options *options)
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     v.loop = vgpu_loop_new(&err);
-    v.own.loop = v.loop;
     ret = v.loop ? serve(&v, &err) : -EIO;
     if (ret < 0)
         vgpu_log(LOG_ERR, "%s", gpup_error_message(err));
     vgpu_device_free(v.device);
     lease_free(v.lease);
-    own_renderers_clear(&v.own);
+    starter_free(v.starter);
     vgpu_loop_free(v.loop);
     return ret < 0 ? GPUP_EXIT_FAILED : GPUP_EXIT_DONE;
 }

@@ -545,12 +545,19 @@ void frontend_assert_draws(struct frontend *f, uint32_t context, uint32_t resour
         g_assert_cmpint(ABS((int)f->memory[FRONTEND_DATA + i] - (int)bgra[i % 4]), <=, 1);
 }
 
-pid_t frontend_renderer(const struct frontend *f)
+/* The first child of a process, or -1. */
+static pid_t child_of(pid_t pid)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", f->pid, f->pid);
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", pid, pid);
     g_autofree char *text = NULL;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL) || !*text)
+    if (pid <= 0 || !g_file_get_contents(path, &text, NULL, NULL) || !*text)
         return -1;
     return (pid_t)g_ascii_strtoll(text, NULL, 10);
+}
+
+/* gpup-vgpu has a process that starts renderers. */
+pid_t frontend_renderer(const struct frontend *f)
+{
+    return child_of(child_of(f->pid));
 }
