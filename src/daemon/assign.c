@@ -7,6 +7,7 @@
 #include "core/units.h"
 #include "daemon/authority.h"
 #include "daemon/preview.h"
+#include "daemon/provisional.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 struct assignment {
     char *vm;
     struct gpup_adapter *adapter;
+    struct gpup_device device; /* of the host, unless it is virtio */
     unsigned flags;
     bool restart; /* it runs, and is to be started again */
     struct gpup_vm *after;
@@ -168,8 +170,10 @@ static int change_work(struct gpup_call *call, struct gpup_error **err)
     struct gpup_manager *manager = gpup_vms_manager(call->daemon->vms);
     struct assignment *a = call->data;
     GStrv lines = NULL;
+    const struct gpup_device *device =
+        a->adapter && a->adapter->kind != GPUP_KIND_VIRTIO ? &a->device : NULL;
     int ret = a->adapter
-                  ? gpup_manager_assign(manager, a->vm, a->adapter, NULL, a->flags, &lines, err)
+                  ? gpup_manager_assign(manager, a->vm, a->adapter, device, a->flags, &lines, err)
                   : gpup_manager_unassign(manager, a->vm, a->flags, &lines, err);
 
     if (ret < 0)
@@ -290,6 +294,7 @@ void gpup_verb_assign(struct gpup_call *call)
     struct gpup_error *error = NULL;
 
     if (build_adapter(call, a->vm, entries, &a->adapter, &error) < 0 ||
+        gpup_provisional_device(call->daemon, a->vm, a->adapter, &a->device, &error) < 0 ||
         check_restart(call, a, &error) < 0)
         gpup_call_fail(call, error);
     else

@@ -9,6 +9,20 @@
 
 #define GROUP "reservation"
 
+struct gpup_claim *gpup_claim_new(const char *adapter, const char *vm, const char *uuid, int domain)
+{
+    struct gpup_claim *claim = g_new0(struct gpup_claim, 1);
+    g_autofree char *nonce = g_uuid_string_random();
+
+    g_strlcpy(claim->adapter, adapter, sizeof(claim->adapter));
+    g_strlcpy(claim->nonce, nonce, sizeof(claim->nonce));
+    claim->vm = g_strdup(vm);
+    claim->uuid = g_strdup(uuid ? uuid : "");
+    claim->domain = domain;
+    claim->since = g_get_monotonic_time();
+    return claim;
+}
+
 void gpup_claim_free(struct gpup_claim *claim)
 {
     if (!claim)
@@ -83,6 +97,7 @@ int gpup_claim_save(const char *run_dir, const struct gpup_claim *c, struct gpup
     g_key_file_set_uint64(file, GROUP, "slot", c->slot);
     g_key_file_set_integer(file, GROUP, "domain", c->domain);
     g_key_file_set_boolean(file, GROUP, "started", c->started);
+    g_key_file_set_boolean(file, GROUP, "by-hand", c->by_hand);
     g_key_file_set_integer(file, GROUP, "renderer", c->renderer);
     g_key_file_set_uint64(file, GROUP, "renderer-start", c->renderer_start);
     save_grant(file, &c->grant);
@@ -120,6 +135,7 @@ static struct gpup_claim *load(GKeyFile *file, const char *adapter)
     c->slot = (unsigned)g_key_file_get_uint64(file, GROUP, "slot", NULL);
     c->domain = g_key_file_get_integer(file, GROUP, "domain", NULL);
     c->started = g_key_file_get_boolean(file, GROUP, "started", NULL);
+    c->by_hand = g_key_file_get_boolean(file, GROUP, "by-hand", NULL);
     c->renderer = g_key_file_get_integer(file, GROUP, "renderer", NULL);
     c->renderer_start = g_key_file_get_uint64(file, GROUP, "renderer-start", NULL);
     c->since = g_get_monotonic_time();

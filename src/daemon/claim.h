@@ -21,10 +21,17 @@ struct gpup_claim {
     gint64 since;           /* monotonic, microseconds; when gpupd learnt of it */
     bool started;           /* QEMU runs */
     char nonce[37];         /* of this start */
+    bool reserved;          /* for a start of ours that has not come to `prepare` */
+    bool preparing;         /* its partition is being readied */
+    bool dropped;           /* it is to be freed once that is done */
+    bool by_hand;           /* no adapter: its user put the function into the VM's definition */
     pid_t renderer;         /* started last for it, or 0, */
     guint64 renderer_start; /* and when (/proc/PID/stat): tells it from a later process */
 };
 
+/* A new one, of a start that begins now. */
+struct gpup_claim *gpup_claim_new(const char *adapter, const char *vm, const char *uuid,
+                                  int domain);
 void gpup_claim_free(struct gpup_claim *claim);
 typedef struct gpup_claim gpup_claim; /* for g_autoptr */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_claim, gpup_claim_free)

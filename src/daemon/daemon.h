@@ -19,6 +19,9 @@ struct gpup_daemon {
     struct gpup_server *server;
     struct gpup_vms *vms;
     struct gpup_bus *bus;
+    guint checking;        /* soon (provisional.c) */
+    bool moving;           /* a definition is being changed */
+    GHashTable *unmovable; /* VM's UUID -> address that its definition could not be given */
 };
 
 #endif

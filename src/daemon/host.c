@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/host.h"
+#include "daemon/host_internal.h"
 
 #include "core/error.h"
 #include "core/units.h"
 #include "daemon/store.h"
-#include "gpu/inventory.h"
 #include "vm/adapter_xml.h"
 
 #include <errno.h>
@@ -12,20 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-struct gpup_host {
-    const struct gpup_config *config;
-    const struct gpup_folders *folders;
-    gpup_host_changed changed;
-    void *data;
-    struct gpup_system system;
-    struct gpup_inventory *inventory;
-    GHashTable *claims; /* adapter -> struct gpup_claim *, owned */
-    GPtrArray *problems;
-    struct gpup_events *events;
-    struct gpup_health *health;
-};
-
-static void tell(struct gpup_host *h)
+void gpup_host_tell(struct gpup_host *h)
 {
     if (h->changed)
         h->changed(h->data);
@@ -50,6 +36,11 @@ GPtrArray *gpup_host_problems(struct gpup_host *h)
 const struct gpup_config *gpup_host_config(struct gpup_host *h)
 {
     return h->config;
+}
+
+const char *gpup_host_sysfs(struct gpup_host *h)
+{
+    return h->system.sysfs;
 }
 
 static struct gpup_gpu *gpu_by_key(struct gpup_host *h, const char *key)
@@ -143,7 +134,7 @@ static void stored_applied(const struct gpup_error *err, void *data)
 {
     if (err)
         problem(data, gpup_error_message(err));
-    tell(data);
+    gpup_host_tell(data);
 }
 
 /* All GPUs at once. wait: until it is done, so that VMs which start at boot find partitions. */
@@ -199,7 +190,7 @@ int gpup_host_end_rescan(struct gpup_host *h, struct gpup_change *change, struct
 
     g_ptr_array_set_size(h->problems, 0);
     apply_stored(h, false);
-    tell(h);
+    gpup_host_tell(h);
     return ret;
 }
 
@@ -231,7 +222,7 @@ struct gpup_change *gpup_host_begin_partition(struct gpup_host *h, struct gpup_g
 {
     struct gpup_change *change = gpup_inventory_begin_partition(h->inventory, gpu, count, err);
 
-    tell(h);
+    gpup_host_tell(h);
     return change;
 }
 
@@ -252,7 +243,7 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
     }
     if (ret == 0)
         g_ptr_array_add(lines, gpup_host_describe(gpu, count));
-    tell(h);
+    gpup_host_tell(h);
     return ret;
 }
 
@@ -302,8 +293,8 @@ struct gpup_claim *gpup_host_claim_of_vm(struct gpup_host *h, const char *uuid)
     return NULL;
 }
 
-static void tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
-                       enum gpup_event_kind kind, const char *user)
+void gpup_host_tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
+                          enum gpup_event_kind kind, const char *user)
 {
     struct gpup_gpu *gpu = gpup_host_gpu_of(h, claim);
     const char *id = gpu ? gpup_gpu_short_id(gpu) : claim->gpu;
@@ -319,7 +310,7 @@ static void tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
                         claim->vm, partition);
 }
 
-static void free_claim(struct gpup_host *h, const char *adapter, const char *user)
+void gpup_host_drop_claim(struct gpup_host *h, const char *adapter, const char *user)
 {
     struct gpup_claim *claim = gpup_host_claim(h, adapter);
     struct gpup_gpu *gpu = claim ? gpup_host_gpu_of(h, claim) : NULL;
@@ -327,24 +318,27 @@ static void free_claim(struct gpup_host *h, const char *adapter, const char *use
 
     if (!claim)
         return;
+    if (claim->preparing) { /* clearing waits for what is being set */
+        claim->dropped = true;
+        return;
+    }
     if (gpu && claim->slot < gpu->n_slots &&
         strcmp(gpu->slots[claim->slot].adapter, claim->adapter) == 0 &&
         gpup_inventory_give_back(h->inventory, gpu, claim->slot, &err) < 0)
         g_warning("freeing %s's partition: %s", claim->vm, gpup_error_message(err));
-    tell_claim(h, claim, GPUP_EVENT_STOP, user);
+    gpup_host_tell_claim(h, claim, GPUP_EVENT_STOP, user);
     gpup_claim_forget(h->folders->run, claim->adapter);
     g_hash_table_remove(h->claims, claim->adapter);
-    tell(h);
+    gpup_host_tell(h);
 }
 
 void gpup_host_free_adapter(struct gpup_host *h, const char *adapter)
 {
-    free_claim(h, adapter, GPUP_BY_GPUPD);
+    gpup_host_drop_claim(h, adapter, GPUP_BY_GPUPD);
 }
 
-/* Takes the slot and writes it down, or neither. The claim is the host's then. */
-static int take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
-                struct gpup_error **err)
+int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
+                   struct gpup_error **err)
 {
     int ret = gpup_inventory_take(h->inventory, gpu, claim->slot, claim->adapter, claim->vm,
                                   &claim->grant, err);
@@ -361,22 +355,8 @@ static int take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *
         return ret;
     }
     g_hash_table_insert(h->claims, claim->adapter, claim);
-    tell(h);
+    gpup_host_tell(h);
     return 0;
-}
-
-static struct gpup_claim *new_claim(const struct gpup_domain_info *info)
-{
-    struct gpup_claim *claim = g_new0(struct gpup_claim, 1);
-    g_autofree char *nonce = g_uuid_string_random();
-
-    g_strlcpy(claim->adapter, info->adapter->id, sizeof(claim->adapter));
-    g_strlcpy(claim->nonce, nonce, sizeof(claim->nonce));
-    claim->vm = g_strdup(info->name);
-    claim->uuid = g_strdup(info->uuid ? info->uuid : "");
-    claim->domain = info->id;
-    claim->since = g_get_monotonic_time();
-    return claim;
 }
 
 static void count_refusal(struct gpup_host *h, const struct gpup_adapter *adapter)
@@ -398,29 +378,28 @@ static int resolve_and_take(struct gpup_host *h, const struct gpup_domain_info *
     struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
     struct gpup_placement placement;
     struct gpup_claim *claim;
-    int ret =
-        gpup_resolve(gpus, n, info->adapter, info->name, h->config->policy, &placement, NULL, err);
+    int ret = gpup_host_place(h, info, &placement, err);
 
     if (ret < 0) {
         count_refusal(h, info->adapter);
         return ret;
     }
-    claim = new_claim(info);
+    claim = gpup_claim_new(info->adapter->id, info->name, info->uuid, info->id);
     claim->gpu = g_strdup(gpus[placement.gpu]->key);
     claim->slot = placement.slot;
     claim->grant = placement.grant;
-    ret = take(h, claim, gpus[placement.gpu], err);
+    ret = gpup_host_take(h, claim, gpus[placement.gpu], err);
     if (ret == 0)
-        tell_claim(h, claim, GPUP_EVENT_START, GPUP_BY_LIBVIRT);
+        gpup_host_tell_claim(h, claim, GPUP_EVENT_START, GPUP_BY_LIBVIRT);
     return ret;
 }
 
 static int check_definition(const struct gpup_domain_info *info, struct gpup_error **err)
 {
-    if (info->adapter->kind == GPUP_KIND_VIRTIO && info->video < 0)
+    if (!gpup_domain_has_device(info, info->adapter))
         return gpup_error_set(err, EINVAL,
-                              "%s has an adapter, but its video device is not in the definition "
-                              "any more: gpup unassign %s, then gpup assign %s",
+                              "%s has an adapter, but its partition's device is not in the "
+                              "definition any more: gpup unassign %s, then gpup assign %s",
                               info->name, info->name, info->name);
     return 0;
 }
@@ -441,27 +420,82 @@ static int settle_old_claim(struct gpup_host *h, const struct gpup_domain_info *
                               info->name, old->vm, info->name, info->name);
     if (is_alive && is_alive(old->adapter, data))
         return gpup_error_set(err, EBUSY, "%s is still running with its partition", info->name);
+    if (gpup_host_use_reservation(h, old, info))
+        return 0;
     gpup_host_free_adapter(h, old->adapter);
+    if (gpup_host_claim(h, info->adapter->id))
+        return gpup_error_set(err, EBUSY,
+                              "the last start of %s is still being undone: try again in a few "
+                              "seconds",
+                              info->name);
     return 0;
 }
 
-int gpup_host_prepare(struct gpup_host *h, const char *xml, size_t length,
-                      bool (*is_alive)(const char *adapter, void *data), void *data,
-                      struct gpup_error **err)
+static int claim_for(struct gpup_host *h, const struct gpup_domain_info *info,
+                     bool (*is_alive)(const char *adapter, void *data), void *data,
+                     struct gpup_error **err)
+{
+    int ret = check_definition(info, err);
+
+    if (ret == 0)
+        ret = settle_old_claim(h, info, is_alive, data, err);
+    if (ret == 0 && !gpup_host_claim(h, info->adapter->id))
+        ret = resolve_and_take(h, info, err);
+    return ret;
+}
+
+static int claim_all(struct gpup_host *h, const struct gpup_domain_info *info,
+                     const struct gpup_start *start, struct gpup_error **err)
+{
+    int ret = gpup_host_claim_others(h, info, err);
+
+    if (ret == 0 && info->adapter)
+        ret = claim_for(h, info, start->is_alive, start->alive_data, err);
+    if (ret < 0)
+        gpup_host_release_others(h, info);
+    return ret;
+}
+
+/* Frees the start, unless it waits. */
+static void try_start(struct gpup_host *h, struct gpup_start *start, bool may_wait)
 {
     struct gpup_domain_info info;
-    int ret = gpup_domain_info_read(xml, length, &info, err);
+    GPUP_AUTO_ERROR err = NULL;
+    int ret = gpup_domain_info_read(start->xml, start->length, &info, &err);
 
-    if (ret < 0)
-        return ret;
-    if (info.adapter)
-        ret = check_definition(&info, err);
-    if (ret == 0 && info.adapter)
-        ret = settle_old_claim(h, &info, is_alive, data, err);
-    if (ret == 0 && info.adapter)
-        ret = resolve_and_take(h, &info, err);
+    if (ret == 0)
+        ret = claim_all(h, &info, start, &err);
+    if (ret == -EBUSY && may_wait && gpup_host_is_clearing(h)) {
+        gpup_host_when_cleared(h, start);
+    } else {
+        if (ret == 0 && info.adapter)
+            gpup_host_ready(h, gpup_host_claim(h, info.adapter->id), start->done, start->data);
+        else
+            start->done(err, start->data);
+        gpup_start_free(start);
+    }
     gpup_domain_info_clear(&info);
-    return ret;
+}
+
+void gpup_host_retry(struct gpup_host *h, struct gpup_start *start)
+{
+    try_start(h, start, false);
+}
+
+void gpup_host_prepare(struct gpup_host *h, const char *xml, size_t length,
+                       bool (*is_alive)(const char *adapter, void *data), void *alive_data,
+                       gpup_host_done done, void *data)
+{
+    struct gpup_start *start = g_new0(struct gpup_start, 1);
+
+    *start = (struct gpup_start){.host = h,
+                                 .xml = g_memdup2(xml, length + 1),
+                                 .length = length,
+                                 .is_alive = is_alive,
+                                 .alive_data = alive_data,
+                                 .done = done,
+                                 .data = data};
+    try_start(h, start, true);
 }
 
 void gpup_host_started(struct gpup_host *h, const char *xml, size_t length)
@@ -477,7 +511,7 @@ void gpup_host_started(struct gpup_host *h, const char *xml, size_t length)
         claim->started = true;
         claim->domain = info.id;
         gpup_claim_save(h->folders->run, claim, NULL);
-        tell(h);
+        gpup_host_tell(h);
     }
     gpup_domain_info_clear(&info);
 }
@@ -491,7 +525,8 @@ int gpup_host_reconnect(struct gpup_host *h, const char *xml, size_t length,
     if (ret < 0)
         return ret;
     /* what is lost is resolved anew: the VM runs, so it is better counted than not */
-    if (info.adapter && !gpup_host_claim(h, info.adapter->id))
+    ret = gpup_host_claim_others(h, &info, err);
+    if (ret == 0 && info.adapter && !gpup_host_claim(h, info.adapter->id))
         ret = resolve_and_take(h, &info, err);
     gpup_domain_info_clear(&info);
     if (ret == 0)
@@ -507,12 +542,13 @@ void gpup_host_release(struct gpup_host *h, const char *xml, size_t length, char
     *adapter_out = '\0';
     if (gpup_domain_info_read(xml, length, &info, NULL) < 0)
         return;
+    gpup_host_release_others(h, &info);
     if (info.adapter)
         claim = gpup_host_claim(h, info.adapter->id);
     /* the release of a copy whose start was refused does not free the original's */
     if (claim && strcmp(claim->uuid, info.uuid ? info.uuid : "") == 0) {
         g_strlcpy(adapter_out, claim->adapter, sizeof(claim->adapter));
-        free_claim(h, adapter_out, GPUP_BY_LIBVIRT);
+        gpup_host_drop_claim(h, adapter_out, GPUP_BY_LIBVIRT);
     }
     gpup_domain_info_clear(&info);
 }
@@ -529,7 +565,7 @@ static void adopt_claims(struct gpup_host *h)
         g_autofree char *vm = g_strdup(claim->vm);
         GPUP_AUTO_ERROR err = NULL;
 
-        if (gpu && take(h, claim, gpu, &err) == 0)
+        if (gpu && gpup_host_take(h, claim, gpu, &err) == 0)
             continue;
         g_warning("%s's partition cannot be taken up again: %s", vm,
                   gpu ? gpup_error_message(err) : "its GPU is gone");
@@ -540,7 +576,8 @@ static void adopt_claims(struct gpup_host *h)
 
 static void inventory_changed(void *data)
 {
-    tell(data);
+    gpup_host_check_cleared(data);
+    gpup_host_tell(data);
 }
 
 static int make_folders(const struct gpup_folders *folders, struct gpup_error **err)
@@ -585,6 +622,8 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
     h->claims =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpup_claim_free);
     h->problems = g_ptr_array_new_with_free_func(g_free);
+    h->pending = g_ptr_array_new();
+    h->waiting = g_ptr_array_new();
     h->inventory = gpup_inventory_new(&h->system, err);
     if (!h->inventory) {
         gpup_host_free(h);
@@ -602,6 +641,7 @@ void gpup_host_free(struct gpup_host *h)
 {
     if (!h)
         return;
+    gpup_host_orphan_pending(h);
     g_hash_table_unref(h->claims);
     g_ptr_array_unref(h->problems);
     gpup_inventory_free(h->inventory);

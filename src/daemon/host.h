@@ -7,6 +7,7 @@
 #include "daemon/config.h"
 #include "daemon/events.h"
 #include "daemon/health.h"
+#include "vm/device.h"
 
 #include <glib.h>
 
@@ -49,6 +50,7 @@ struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *host, size_t *n);
 /* What an administrator has to know, one line each; owned by the host. */
 GPtrArray *gpup_host_problems(struct gpup_host *host);
 const struct gpup_config *gpup_host_config(struct gpup_host *host);
+const char *gpup_host_sysfs(struct gpup_host *host);
 
 /* Looking again: gpup_change_run() in between, on any thread. */
 struct gpup_change *gpup_host_begin_rescan(struct gpup_host *host);
@@ -68,13 +70,28 @@ struct gpup_change *gpup_host_begin_partition(struct gpup_host *host, struct gpu
 int gpup_host_end_partition(struct gpup_host *host, struct gpup_change *change, const char *key,
                             unsigned count, GPtrArray *lines, struct gpup_error **err);
 
+/* How something ended: called once, perhaps before the call that began it returns; err is NULL or
+ * borrowed. */
+typedef void (*gpup_host_done)(const struct gpup_error *err, void *data);
+
 /*
- * A VM is about to start: resolves its adapter and takes the partition, or refuses. XML is the
- * domain's. is_alive tells whether the adapter's device process is connected.
+ * A VM is about to start: resolves its adapter, takes the partition and readies it, or refuses. XML
+ * is the domain's. is_alive tells whether the adapter's device process is connected.
  */
-int gpup_host_prepare(struct gpup_host *host, const char *xml, size_t length,
-                      bool (*is_alive)(const char *adapter, void *data), void *data,
+void gpup_host_prepare(struct gpup_host *host, const char *xml, size_t length,
+                       bool (*is_alive)(const char *adapter, void *data), void *alive_data,
+                       gpup_host_done done, void *data);
+
+/*
+ * Before a VM is started by us: takes a partition for its adapter and says which device of the host
+ * that start gets. The VM's `prepare` finds it; nonce (37 bytes) is for taking it back.
+ */
+int gpup_host_reserve(struct gpup_host *host, const struct gpup_adapter *adapter, const char *vm,
+                      const char *uuid, struct gpup_device *device, char *nonce,
                       struct gpup_error **err);
+/* The start failed before `prepare`. Otherwise nothing. */
+void gpup_host_unreserve(struct gpup_host *host, const char *adapter, const char *nonce);
+
 /* QEMU of this VM runs. */
 void gpup_host_started(struct gpup_host *host, const char *xml, size_t length);
 /* libvirt came back and this VM runs: a claim that was lost is taken up again where possible. */

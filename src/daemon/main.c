@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
 #include "daemon/bus.h"
+#include "daemon/provisional.h"
 #include "daemon/reconcile.h"
 
 #include <glib-unix.h>
@@ -30,6 +31,8 @@ static void on_changed(void *data)
 
     if (g->daemon.bus)
         gpup_bus_refresh(g->daemon.bus);
+    if (g->daemon.unmovable)
+        gpup_provisional_check(&g->daemon);
 }
 
 static void on_vms_changed(void *data)
@@ -106,6 +109,7 @@ static int start(struct gpupd *g, struct gpup_error **err)
                                        .gpu_helper = g->options.gpu_helper};
     if (gpup_config_read(g->options.config, &d->config, err) < 0)
         return -EINVAL;
+    d->unmovable = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     d->cgroups = gpup_cgroups_new(NULL);
     d->host = gpup_host_new(&d->config, &d->folders, on_changed, g, err);
     if (!d->host)
@@ -148,7 +152,9 @@ static void stop(struct gpupd *g)
     gpup_server_free(d->server);
     d->server = NULL;
     gpup_arbiters_free(d->arbiters);
-    gpup_vms_free(d->vms);
+    if (d->unmovable)
+        gpup_provisional_end(d);
+    g_clear_pointer(&d->vms, gpup_vms_free);
     gpup_host_free(d->host);
     gpup_events_free(d->events);
     gpup_health_free(d->health);

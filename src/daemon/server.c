@@ -24,6 +24,14 @@ struct connection {
     int sock;
     guint source;
     struct gpup_lease *lease; /* NULL until its hello */
+    struct waiting *waiting;  /* a hook that waits for its answer */
+};
+
+/* A start whose partition is being readied; the hook may go away meanwhile. */
+struct waiting {
+    struct connection *connection; /* NULL: it went */
+    bool answered;
+    char vm[sizeof(((struct gpup_msg_hook *)0)->vm)];
 };
 
 struct gpup_server {
@@ -49,6 +57,8 @@ static void connection_free(void *data)
 
     g_clear_handle_id(&c->source, g_source_remove);
     close(c->sock);
+    if (c->waiting)
+        c->waiting->connection = NULL;
     if (c->lease) {
         c->lease->sock = -1;
         gpup_lease_kill_renderer(c->lease);
@@ -108,8 +118,6 @@ static int serve_op(struct gpup_server *s, const struct gpup_msg_hook *hook, con
     char adapter[37];
 
     switch (hook->op) {
-    case GPUP_HOOK_PREPARE:
-        return gpup_host_prepare(s->setup.host, xml, length, gpup_server_is_alive, s, err);
     case GPUP_HOOK_STARTED:
         gpup_host_started(s->setup.host, xml, length);
         return 0;
@@ -122,12 +130,12 @@ static int serve_op(struct gpup_server *s, const struct gpup_msg_hook *hook, con
         return gpup_host_reconnect(s->setup.host, xml, length, err);
     case GPUP_HOOK_MIGRATE:
         return gpup_error_set(err, EOPNOTSUPP,
-                              "%s has a virtio partition, whose GPU state cannot be moved: shut "
+                              "%s has a partition of a GPU, whose state cannot be moved: shut "
                               "the VM down, and start it on the other host",
                               hook->vm);
     case GPUP_HOOK_RESTORE:
         return gpup_error_set(err, EOPNOTSUPP,
-                              "%s has a virtio partition, whose GPU state cannot be restored: "
+                              "%s has a partition of a GPU, whose state cannot be restored: "
                               "remove the saved state (virsh managedsave-remove %s) and start it",
                               hook->vm, hook->vm);
     default:
@@ -135,7 +143,52 @@ static int serve_op(struct gpup_server *s, const struct gpup_msg_hook *hook, con
     }
 }
 
-static void on_hook(struct connection *c, struct gpup_msg_hook *hook, int fd)
+static void answer_hook(struct connection *c, const char *vm, const struct gpup_error *err)
+{
+    if (err)
+        gpup_events_add(c->server->setup.events, GPUP_EVENT_REFUSED, GPUP_BY_LIBVIRT, NULL, vm,
+                        "%s", gpup_error_message(err));
+    say(c, err ? -err->code : 0, err ? gpup_error_message(err) : "");
+}
+
+static void prepared(const struct gpup_error *err, void *data)
+{
+    struct waiting *w = data;
+    struct connection *c = w->connection;
+
+    w->answered = true;
+    if (!c) {
+        g_message("%s: its start was given up before its partition was ready", w->vm);
+        g_free(w);
+        return;
+    }
+    answer_hook(c, w->vm, err);
+    if (c->waiting == w) { /* later: the hook's connection waited for this */
+        g_hash_table_remove(c->server->connections, c);
+        g_free(w);
+    }
+}
+
+/* True: the answer comes later. */
+static bool prepare(struct connection *c, const struct gpup_msg_hook *hook, const char *xml,
+                    size_t length)
+{
+    struct waiting *w = g_new0(struct waiting, 1);
+
+    w->connection = c;
+    g_strlcpy(w->vm, hook->vm, sizeof(w->vm));
+    gpup_host_prepare(c->server->setup.host, xml, length, gpup_server_is_alive, c->server, prepared,
+                      w);
+    if (w->answered) {
+        g_free(w);
+        return false;
+    }
+    c->waiting = w;
+    return true;
+}
+
+/* True: the answer comes later. */
+static bool on_hook(struct connection *c, struct gpup_msg_hook *hook, int fd)
 {
     GPUP_AUTO_ERROR err = NULL;
     g_autofree char *xml = NULL;
@@ -146,14 +199,14 @@ static void on_hook(struct connection *c, struct gpup_msg_hook *hook, int fd)
     hook->vm[sizeof(hook->vm) - 1] = '\0';
     if (ret == 0 && peer.uid != 0 && peer.uid != geteuid())
         ret = gpup_error_set(&err, EACCES, "only root may say that a VM starts");
-    if (ret == 0) {
+    if (ret == 0)
         xml = read_xml(fd, &length, &err);
-        ret = xml ? serve_op(c->server, hook, xml, length, &err) : -EINVAL;
-    }
-    if (ret < 0)
-        gpup_events_add(c->server->setup.events, GPUP_EVENT_REFUSED, GPUP_BY_LIBVIRT, NULL,
-                        hook->vm, "%s", gpup_error_message(err));
-    say(c, ret, ret < 0 ? gpup_error_message(err) : "");
+    if (xml && hook->op == GPUP_HOOK_PREPARE)
+        return prepare(c, hook, xml, length);
+    if (xml)
+        serve_op(c->server, hook, xml, length, &err);
+    answer_hook(c, hook->vm, err);
+    return false;
 }
 
 /* ---- gpup-vgpu ---- */
@@ -228,9 +281,11 @@ static bool on_message(struct connection *c, union message *m, ssize_t n, int fd
 {
     if (n < (ssize_t)sizeof(m->header) || m->header.version != GPUP_GPUPD_VERSION)
         return false;
+    if (c->waiting)
+        return false; /* it has said what it had to say */
     if (!c->lease) {
         if (m->header.type == GPUP_MSG_HOOK && n == sizeof(m->hook))
-            on_hook(c, &m->hook, fd);
+            return on_hook(c, &m->hook, fd);
         else if (m->header.type == GPUP_MSG_HELLO && n == sizeof(m->hello))
             return on_hello(c, &m->hello);
         return false; /* a hook asks one thing and goes */

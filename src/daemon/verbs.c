@@ -76,9 +76,27 @@ static char *describe_placement(struct gpup_daemon *d, const struct gpup_vm *vm,
 
 /* ---- start and stop ---- */
 
+/* A start whose device of the host is chosen and taken beforehand: it cannot lose it to another. */
+struct launch {
+    struct gpup_host *host;
+    char adapter[37], nonce[37];
+    struct gpup_device device;
+};
+
+static void launch_free(void *data)
+{
+    struct launch *launch = data;
+
+    gpup_host_unreserve(launch->host, launch->adapter, launch->nonce);
+    g_free(launch);
+}
+
 static int start_work(struct gpup_call *call, struct gpup_error **err)
 {
-    return gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call), NULL, err);
+    struct launch *launch = call->data;
+
+    return gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call),
+                              launch ? &launch->device : NULL, err);
 }
 
 static void tell_power(struct gpup_call *call, const char *what)
@@ -122,10 +140,33 @@ static void start_dry_run(struct gpup_call *call)
         gpup_call_finish(call);
 }
 
+static int reserve(struct gpup_call *call, const struct gpup_vm *vm, struct gpup_error **err)
+{
+    struct launch *launch = g_new0(struct launch, 1);
+    int ret = gpup_host_reserve(call->daemon->host, vm->adapter, vm->name, vm->uuid,
+                                &launch->device, launch->nonce, err);
+
+    launch->host = call->daemon->host;
+    g_strlcpy(launch->adapter, vm->adapter->id, sizeof(launch->adapter));
+    if (ret < 0) {
+        g_free(launch);
+        return ret;
+    }
+    call->data = launch;
+    call->data_free = launch_free;
+    return 0;
+}
+
 void gpup_verb_start_vm(struct gpup_call *call)
 {
+    struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, vm_of(call));
+    struct gpup_error *error = NULL;
+
     if (gpup_call_flag(call, "dry-run"))
         start_dry_run(call);
+    else if (vm && !vm->active && !vm->problem && vm->adapter &&
+             vm->adapter->kind != GPUP_KIND_VIRTIO && reserve(call, vm, &error) < 0)
+        gpup_call_fail(call, error);
     else
         gpup_call_work(call, start_work, start_worked);
 }

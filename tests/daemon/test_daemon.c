@@ -99,9 +99,38 @@ static int partition(struct fixture *f, unsigned count)
     return gpup_host_partition(f->host, software(f), count, false, lines, NULL);
 }
 
+struct outcome {
+    bool done;
+    int code;
+    struct gpup_error *error;
+};
+
+static void on_prepared(const struct gpup_error *err, void *data)
+{
+    struct outcome *o = data;
+
+    o->done = true;
+    o->code = err ? -err->code : 0;
+    if (err)
+        gpup_error_set(&o->error, err->code, "%s", err->message);
+}
+
+static int prepare_if(struct fixture *f, const char *xml,
+                      bool (*is_alive)(const char *adapter, void *data), struct gpup_error **err)
+{
+    struct outcome o = {0};
+
+    gpup_host_prepare(f->host, xml, strlen(xml), is_alive, NULL, on_prepared, &o);
+    while (!o.done)
+        g_main_context_iteration(NULL, TRUE);
+    if (o.error)
+        gpup_error_move(err, o.error);
+    return o.code;
+}
+
 static int prepare(struct fixture *f, const char *xml, struct gpup_error **err)
 {
-    return gpup_host_prepare(f->host, xml, strlen(xml), NULL, NULL, err);
+    return prepare_if(f, xml, NULL, err);
 }
 
 static void release(struct fixture *f, const char *xml)
@@ -268,7 +297,7 @@ static void second_starts(struct fixture *f, gconstpointer data)
     g_assert_cmpint(prepare(f, one, NULL), ==, 0);
     g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 3);
     /* but not while its device process lives */
-    g_assert_cmpint(gpup_host_prepare(f->host, one, strlen(one), alive, NULL, NULL), ==, -EBUSY);
+    g_assert_cmpint(prepare_if(f, one, alive, NULL), ==, -EBUSY);
     g_assert_cmpint(prepare(f, copy, &err), ==, -EBUSY);
     g_assert_nonnull(strstr(err->message, "copied"));
     release(f, copy); /* of the start that was refused */

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_HOST_INTERNAL_H
+#define GPUP_DAEMON_HOST_INTERNAL_H
+
+#include "daemon/host.h"
+#include "gpu/inventory.h"
+#include "vm/adapter_xml.h"
+
+/* What host.c and start.c share. */
+
+struct gpup_host {
+    const struct gpup_config *config;
+    const struct gpup_folders *folders;
+    gpup_host_changed changed;
+    void *data;
+    struct gpup_system system;
+    struct gpup_inventory *inventory;
+    GHashTable *claims; /* adapter -> struct gpup_claim *, owned */
+    GPtrArray *problems;
+    GPtrArray *pending; /* starts whose partition is being readied, borrowed */
+    GPtrArray *waiting; /* struct gpup_start *: until what others had is cleared, owned */
+    struct gpup_events *events;
+    struct gpup_health *health;
+};
+
+/* A VM's start, from its `prepare` until there is an answer. */
+struct gpup_start {
+    struct gpup_host *host;
+    char *xml;
+    size_t length;
+    bool (*is_alive)(const char *adapter, void *data);
+    void *alive_data;
+    gpup_host_done done;
+    void *data;
+    guint timer;
+};
+
+void gpup_host_tell(struct gpup_host *h);
+void gpup_host_tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
+                          enum gpup_event_kind kind, const char *user);
+
+/* Takes the slot and writes it down, or neither. The claim is the host's then. */
+int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
+                   struct gpup_error **err);
+/* Frees it, at once or when its partition is ready. */
+void gpup_host_drop_claim(struct gpup_host *h, const char *adapter, const char *user);
+
+/* ---- start.c ---- */
+
+/* Where a VM that starts goes: anywhere, or where its definition says. */
+int gpup_host_place(struct gpup_host *h, const struct gpup_domain_info *info,
+                    struct gpup_placement *placement, struct gpup_error **err);
+/* Whether this start is the one that the claim was reserved for: then it is that start's. */
+bool gpup_host_use_reservation(struct gpup_host *h, struct gpup_claim *claim,
+                               const struct gpup_domain_info *info);
+/* Readies the claim's partition, then calls `done`; frees it on failure. */
+void gpup_host_ready(struct gpup_host *h, struct gpup_claim *claim, gpup_host_done done,
+                     void *data);
+/* Some partition that was given back is being cleared. */
+bool gpup_host_is_clearing(struct gpup_host *h);
+/* Tries this start again, for the last time, once nothing is being cleared, or in a few seconds. */
+void gpup_host_when_cleared(struct gpup_host *h, struct gpup_start *start);
+void gpup_host_check_cleared(struct gpup_host *h);
+void gpup_host_retry(struct gpup_host *h, struct gpup_start *start); /* host.c's */
+void gpup_start_free(struct gpup_start *start);
+/* The host ends before they do. */
+void gpup_host_orphan_pending(struct gpup_host *h);
+
+/* PCI functions that the VM's user gave it by hand: those that are partitions are taken, and what
+ * another VM has is refused. */
+int gpup_host_claim_others(struct gpup_host *h, const struct gpup_domain_info *info,
+                           struct gpup_error **err);
+void gpup_host_release_others(struct gpup_host *h, const struct gpup_domain_info *info);
+
+#endif
