@@ -17,12 +17,14 @@
 
 /*
  * libvirt's hook for QEMU domains (libvirt.org/hooks.html): OBJECT OPERATION SUB-OPERATION EXTRA,
- * the domain XML on standard input. A VM without an adapter costs one scan of that XML. What is
+ * the domain XML on standard input. A VM without an adapter costs one scan of that XML, unless it
+ * has a device of the host by hand, which may be a partition: then gpupd may object. What is
  * printed on standard error is what virsh shows when the start fails; standard output stays empty,
  * which leaves the XML as it is.
  */
 
 #define MARK      "urn:gpup:adapter:1"
+#define HOSTDEV   "<hostdev"
 #define MAX_XML   ((size_t)1 << 20)
 #define TIMEOUT_S 4 /* libvirt holds the VM's lock meanwhile */
 
@@ -167,7 +169,8 @@ static int connect_to_gpupd(const char *path, int64_t deadline, struct gpup_erro
     return steal_fd(&sock);
 }
 
-static int receive_answer(int sock, struct gpup_error **err)
+/* *refused: it did answer, and that was no. */
+static int receive_answer(int sock, bool *refused, struct gpup_error **err)
 {
     struct gpup_msg_answer answer;
     ssize_t n = gpup_seqpacket_receive(sock, &answer, sizeof(answer), NULL, 0, NULL, 0);
@@ -188,11 +191,12 @@ static int receive_answer(int sock, struct gpup_error **err)
     if (answer.status == 0)
         return 0;
     answer.text[sizeof(answer.text) - 1] = '\0';
+    *refused = true;
     return gpup_error_set(err, EIO, "%s", answer.text);
 }
 
 static int ask(const char *socket_path, const struct operation *operation, const char *vm,
-               const char *xml, size_t length, struct gpup_error **err)
+               const char *xml, size_t length, bool *refused, struct gpup_error **err)
 {
     struct gpup_msg_hook message = {
         .header = {.type = GPUP_MSG_HOOK, .version = GPUP_GPUPD_VERSION}, .op = operation->op};
@@ -217,21 +221,25 @@ static int ask(const char *socket_path, const struct operation *operation, const
     if (ret < 0)
         return gpup_error_set(err, -ret, "asking gpupd: %s", strerror(-ret));
     ret = set_timeout(sock, deadline, err);
-    return ret < 0 ? ret : receive_answer(sock, err);
+    return ret < 0 ? ret : receive_answer(sock, refused, err);
 }
 
 static int run(const char *socket_path, const struct operation *operation, const char *vm,
                struct gpup_error **err)
 {
     static char xml[MAX_XML + 2]; /* one to see that it is too long, one to terminate it */
+    bool ours, refused = false;
     size_t length;
     int ret = read_xml(xml, &length, err);
 
     if (ret < 0)
         return ret;
-    if (!memmem(xml, length, MARK, strlen(MARK)))
+    ours = memmem(xml, length, MARK, strlen(MARK));
+    if (!ours && (operation->op == GPUP_HOOK_MIGRATE || operation->op == GPUP_HOOK_RESTORE ||
+                  !memmem(xml, length, HOSTDEV, strlen(HOSTDEV))))
         return 0;
-    return ask(socket_path, operation, vm, xml, length, err);
+    ret = ask(socket_path, operation, vm, xml, length, &refused, err);
+    return ours || refused ? ret : 0; /* no VM without an adapter waits for gpupd to be there */
 }
 
 int main(int argc, char **argv)

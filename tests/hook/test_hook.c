@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define BY_HAND "<domain><devices><hostdev mode='subsystem'/></devices></domain>"
 #define WITH    "<domain><metadata xmlns:g='urn:gpup:adapter:1'/></domain>"
 #define WITHOUT "<domain><name>x</name></domain>"
 
@@ -138,6 +139,20 @@ static void a_refusal(struct fixture *f, gconstpointer data)
                     "gpup: no partition for desk1\n  software llvmpipe: all 4 used by a b c d\n");
 }
 
+/* Its device may be a partition: gpupd may object, but where it is not there the VM starts. */
+static void a_device_by_hand(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *alone = NULL, *errors = NULL, *restored = NULL;
+
+    g_assert_cmpint(run(f, "prepare", "begin", BY_HAND, &alone), ==, 0);
+    g_assert_cmpstr(alone, ==, "");
+    f->status = -EBUSY;
+    start(f);
+    g_assert_cmpint(run(f, "restore", "begin", BY_HAND, &restored), ==, 0);
+    g_assert_cmpint(run(f, "prepare", "begin", BY_HAND, &errors), ==, 1);
+    g_assert_cmpstr(f->xml, ==, BY_HAND);
+}
+
 static void a_refusal_never_hurts_a_running_vm(struct fixture *f, gconstpointer data)
 {
     g_autofree char *errors = NULL;
@@ -192,6 +207,7 @@ int main(int argc, char **argv)
         {"/hook/no-gpupd", fails_closed_without_gpupd},
         {"/hook/yes", a_yes},
         {"/hook/refusal", a_refusal},
+        {"/hook/by-hand", a_device_by_hand},
         {"/hook/running", a_refusal_never_hurts_a_running_vm},
         {"/hook/gpupd-dies", gpupd_dies},
         {"/hook/other-operations", other_operations},
