@@ -129,8 +129,8 @@ static void moved(GObject *source, GAsyncResult *result, void *data)
 
     d->moving = false;
     if (g_task_propagate_boolean(G_TASK(result), &error)) {
-        g_message("%s: its definition names %s now, %s is used by another", move->vm,
-                  move->device.address, move->from);
+        g_message("%s: its definition names %s from now on, since another VM has or names %s",
+                  move->vm, move->device.address, move->from);
         if (vm) /* until it is listed anew */
             g_strlcpy(vm->address, move->device.address, sizeof(vm->address));
     } else {

@@ -291,7 +291,7 @@ static int edit(virConnect *connection, virDomain *domain, const struct edits *e
     int ret;
 
     if (!before)
-        return gpup_libvirt_error(err, virDomainGetName(domain));
+        return gpup_libvirt_error(err, "reading the VM's definition");
     ret = edits->adapter
               ? gpup_domain_add_adapter(before, edits->adapter, edits->device,
                                         domain_flags(connection, edits->flags), &after, lines, err)
@@ -361,6 +361,7 @@ int gpup_manager_move(struct gpup_manager *manager, const char *vm,
 static int start_with(virConnect *connection, virDomain *domain, const struct gpup_device *device,
                       struct gpup_error **err)
 {
+    const char *name = virDomainGetName(domain); /* later this would clear libvirt's error */
     g_autofree char *xml = editable(domain);
     g_autofree char *with = NULL;
     g_autoptr(domain_t) started = NULL;
@@ -373,13 +374,12 @@ static int start_with(virConnect *connection, virDomain *domain, const struct gp
             "%s has a saved state from before: go on with it (virsh start %s), or "
             "drop it (virsh managedsave-remove %s)",
             virDomainGetName(domain), virDomainGetName(domain), virDomainGetName(domain));
-    ret = xml ? gpup_domain_set_device(xml, device, &with, err)
-              : gpup_libvirt_error(err, virDomainGetName(domain));
+    ret = xml ? gpup_domain_set_device(xml, device, &with, err) : gpup_libvirt_error(err, name);
 
     if (ret < 0)
         return ret;
     started = virDomainCreateXML(connection, with ? with : xml, 0);
-    return started ? 0 : gpup_libvirt_error(err, virDomainGetName(domain));
+    return started ? 0 : gpup_libvirt_error(err, name);
 }
 
 int gpup_manager_start(struct gpup_manager *manager, const char *vm,
