@@ -124,6 +124,12 @@ static gboolean on_change(void *data)
     return G_SOURCE_CONTINUE;
 }
 
+static void on_prepared(const struct gpup_error *err, void *data)
+{
+    if (err)
+        gpup_error_set(data, err->code, "%s", err->message);
+}
+
 static void prepare_vms(struct world *w, struct gpup_host *host)
 {
     for (size_t i = 0; i < w->setup.n; i++) {
@@ -133,7 +139,8 @@ static void prepare_vms(struct world *w, struct gpup_host *host)
 
         if (gpup_host_claim(host, id))
             continue;
-        if (gpup_host_prepare(host, xml, strlen(xml), NULL, NULL, &err) < 0)
+        gpup_host_prepare(host, xml, strlen(xml), NULL, NULL, on_prepared, &err);
+        if (err)
             g_error("vm%zu: %s", i, gpup_error_message(err));
         gpup_host_started(host, xml, strlen(xml));
     }
