@@ -40,6 +40,50 @@ static void add_value(struct gpup_text *t, enum gpup_resource r, uint64_t value)
         gpup_text_add(t, "%s", gpup_format_share((uint32_t)value, buf, sizeof(buf)));
 }
 
+/* As it is typed: "1.5GiB", "33.33%". Never more than `value`. */
+static void add_typed(struct gpup_text *t, enum gpup_resource r, uint64_t value)
+{
+    char buf[GPUP_UNIT_BUF];
+    char *space;
+
+    if (r == GPUP_VRAM)
+        gpup_format_size(value, buf, sizeof(buf));
+    else
+        gpup_format_share((uint32_t)value, buf, sizeof(buf));
+    space = strchr(buf, ' ');
+    if (space)
+        memmove(space, space + 1, strlen(space));
+    gpup_text_add(t, "%s", buf);
+}
+
+/* "gpup assign win15 --vram 1.5GiB::" */
+static void suggest_minimum(struct gpup_text *way_out, const struct question *q,
+                            enum gpup_resource r, uint64_t value)
+{
+    gpup_text_add(way_out, "gpup assign %s --%s ", q->vm, gpup_resource_name(r));
+    add_typed(way_out, r, value);
+    gpup_text_add(way_out, "::");
+}
+
+/* Who holds the most of what there is too little of, and how much. */
+static void suggest_stopping(struct gpup_text *way_out, const struct gpup_gpu *gpu,
+                             enum gpup_resource r)
+{
+    bool first = true;
+
+    for (size_t i = 0; i < gpu->n_slots; i++) {
+        const struct gpup_slot *slot = &gpu->slots[i];
+
+        if (gpup_slot_is_free(slot) || slot->grant.share[r].min == 0)
+            continue;
+        gpup_text_add(way_out, "%s%s (", first ? "stop one of " : " ",
+                      slot->vm ? slot->vm : "(unknown)");
+        add_value(way_out, r, slot->grant.share[r].min);
+        gpup_text_add(way_out, ")");
+        first = false;
+    }
+}
+
 static void add_holders(struct gpup_text *t, const struct gpup_gpu *gpu)
 {
     for (size_t i = 0; i < gpu->n_slots; i++) {
@@ -69,9 +113,22 @@ static unsigned count_for(const struct gpup_gpu *gpu, uint64_t need)
     return best;
 }
 
-static void suggest_count(struct gpup_text *way_out, const struct gpup_gpu *gpu, uint64_t need)
+/* The smallest valid count whose equal part of memory is at most `most`; 0 when there is none. */
+static unsigned count_within(const struct gpup_gpu *gpu, uint64_t most)
 {
-    unsigned count = count_for(gpu, need);
+    unsigned best = 0;
+
+    for (size_t i = 0; i < gpu->n_valid_counts; i++) {
+        unsigned count = gpu->valid_counts[i];
+
+        if ((best == 0 || count < best) && gpup_gpu_equal_part(gpu, GPUP_VRAM, count) <= most)
+            best = count;
+    }
+    return best;
+}
+
+static void suggest_count(struct gpup_text *way_out, const struct gpup_gpu *gpu, unsigned count)
+{
     size_t used = gpu->n_slots - gpup_gpu_free_slots(gpu);
 
     if (count == 0)
@@ -156,7 +213,10 @@ static bool grant_fixed_vram(const struct question *q, const struct gpup_gpu *gp
     GPUP_AUTO_TEXT way_out = {0};
 
     if (ask->has_min && ask->min > gpu->fixed_vram) {
-        suggest_count(&way_out, gpu, ask->min);
+        suggest_count(&way_out, gpu, count_for(gpu, ask->min));
+        if (!way_out.text && gpu->n_valid_counts > 0) /* not even with the fewest */
+            suggest_minimum(&way_out, q, GPUP_VRAM,
+                            gpup_gpu_equal_part(gpu, GPUP_VRAM, gpu->valid_counts[0]));
         return too_little(v, EINVAL, q, GPUP_VRAM, gpu->fixed_vram, "each", ask->min, &way_out);
     }
     if (ask->has_max && ask->max < gpu->fixed_vram) {
@@ -165,7 +225,8 @@ static bool grant_fixed_vram(const struct question *q, const struct gpup_gpu *gp
         add_value(&text, GPUP_VRAM, gpu->fixed_vram);
         gpup_text_add(&text, " each, %s wants at most ", q->vm);
         add_value(&text, GPUP_VRAM, ask->max);
-        say(v, EINVAL, &text, NULL);
+        suggest_count(&way_out, gpu, count_within(gpu, ask->max));
+        say(v, EINVAL, &text, &way_out);
         return false;
     }
     *share = (struct gpup_share){gpu->fixed_vram, gpu->fixed_vram, gpu->fixed_vram};
@@ -182,16 +243,21 @@ static bool grant_vram(const struct question *q, const struct gpup_gpu *gpu,
     uint64_t part = gpup_gpu_equal_part(gpu, GPUP_VRAM, (unsigned)gpu->n_slots);
     uint64_t max = ask->has_max ? ask->max : UINT64_MAX;
     uint64_t optimal, min, value;
+    GPUP_AUTO_TEXT way_out = {0};
 
     if (!gpu->elastic)
         return grant_fixed_vram(q, gpu, share, v);
     optimal = ask->has_optimal ? ask->optimal : clamp(part, ask->has_min ? ask->min : 0, max);
     /* who names no minimum asked for what an equal split gives, or for the little it named */
     min = ask->has_min ? ask->min : (optimal < part ? optimal : part);
-    if (min > total)
-        return too_little(v, EINVAL, q, GPUP_VRAM, total, "in all", min, NULL);
-    if (min > left)
-        return too_little(v, ENOSPC, q, GPUP_VRAM, left, "left", min, NULL);
+    if (min > total) {
+        suggest_minimum(&way_out, q, GPUP_VRAM, total);
+        return too_little(v, EINVAL, q, GPUP_VRAM, total, "in all", min, &way_out);
+    }
+    if (min > left) {
+        suggest_stopping(&way_out, gpu, GPUP_VRAM);
+        return too_little(v, ENOSPC, q, GPUP_VRAM, left, "left", min, &way_out);
+    }
     value = clamp(optimal, min, max < left ? max : left);
     *share = (struct gpup_share){value, value, value};
     return true;
@@ -206,28 +272,34 @@ static bool grant_share(const struct question *q, const struct gpup_gpu *gpu, en
     uint64_t part = gpup_gpu_equal_part(gpu, r, (unsigned)gpu->n_slots);
     uint64_t left = gpup_gpu_available(gpu, r);
     uint64_t min;
+    GPUP_AUTO_TEXT way_out = {0};
 
     *share = (struct gpup_share){0};
     if (info->total == 0) {
         if (!ask->has_min || ask->min == 0)
             return true;
-        return too_little(v, EINVAL, q, r, 0, "there", ask->min, NULL);
+        suggest_minimum(&way_out, q, r, 0);
+        return too_little(v, EINVAL, q, r, 0, "there", ask->min, &way_out);
     }
     share->cap = ask->has_max ? ask->max : info->total;
     share->weight = ask->has_optimal ? ask->optimal : clamp(part, ask->min, share->cap);
     if (info->enforcement == GPUP_ENFORCE_NONE) {
         /* nothing holds a minimum here: only what an equal split gives on average is accepted */
-        if (ask->has_min && ask->min > part)
+        if (ask->has_min && ask->min > part) {
+            suggest_minimum(&way_out, q, r, part);
             return too_little(v, EINVAL, q, r, part, "each on average (shared without limit)",
-                              ask->min, NULL);
+                              ask->min, &way_out);
+        }
         share->min = ask->has_min ? ask->min : 0;
         return true;
     }
     min = ask->has_min ? ask->min : clamp(part, 0, share->weight);
     if (min > info->total)
         return too_little(v, EINVAL, q, r, info->total, "in all", min, NULL);
-    if (min > left)
-        return too_little(v, ENOSPC, q, r, left, "left", min, NULL);
+    if (min > left) {
+        suggest_stopping(&way_out, gpu, r);
+        return too_little(v, ENOSPC, q, r, left, "left", min, &way_out);
+    }
     share->min = min;
     return true;
 }
@@ -303,7 +375,7 @@ static int refuse(const struct question *q, struct gpup_gpu *const *gpus, size_t
         considered++;
         consider(q, gpus[i], &grant, &v);
         gpup_text_add(&lines, "\n  %s %s: %s", gpup_gpu_short_id(gpus[i]), gpus[i]->name, v.text);
-        if (v.way_out)
+        if (v.way_out && !(ways.text && strstr(ways.text, v.way_out)))
             gpup_text_add(&ways, "%s%s", ways.text ? "; or " : "\n", v.way_out);
         if (v.code == EBUSY || (v.code == ENOSPC && code != EBUSY))
             code = v.code;
@@ -312,13 +384,16 @@ static int refuse(const struct question *q, struct gpup_gpu *const *gpus, size_t
     if (considered == 0 && q->adapter->gpu)
         return gpup_error_set(err, ENOENT,
                               "no partition for %s\n  its GPU %s is not in this host\n"
-                              "gpup assign %s --gpu GPU chooses another",
+                              "gpup assign %s --gpu GPU chooses another, --gpu '' any",
                               q->vm, q->adapter->gpu, q->vm);
     if (considered == 0)
         return gpup_error_set(err, ENOENT,
                               "no partition for %s\n  this host has no GPU for %s "
-                              "partitions",
-                              q->vm, gpup_kind_name(q->adapter->kind));
+                              "partitions\ngpup unassign %s, then gpup assign %s takes the kind "
+                              "that it has",
+                              q->vm, gpup_kind_name(q->adapter->kind), q->vm, q->vm);
+    if (ways.text && strncmp(ways.text, "\nstop", 5) == 0)
+        ways.text[1] = 'S';
     return gpup_error_set(err, code, "no partition for %s%s%s", q->vm, lines.text ? lines.text : "",
                           ways.text ? ways.text : "");
 }
@@ -337,11 +412,18 @@ int gpup_resolve(struct gpup_gpu *const *gpus, size_t n_gpus, const struct gpup_
         if (!is_candidate(&q, gpus[i])) {
             GPUP_AUTO_TEXT text = {0};
 
-            if (gpus[i]->kind != adapter->kind)
-                gpup_text_add(&text, "not for %s partitions", gpup_kind_name(adapter->kind));
-            else
-                gpup_text_add(&text, "%s is pinned to another GPU", vm);
-            say(&v, EINVAL, &text, NULL);
+            GPUP_AUTO_TEXT way_out = {0};
+
+            if (gpus[i]->kind != adapter->kind) {
+                gpup_text_add(&text, "its partitions are %s, the adapter of %s is %s",
+                              gpup_kind_name(gpus[i]->kind), vm, gpup_kind_name(adapter->kind));
+                gpup_text_add(&way_out, "gpup unassign %s, then gpup assign %s --kind %s", vm, vm,
+                              gpup_kind_name(gpus[i]->kind));
+            } else {
+                gpup_text_add(&text, "%s is to be on another GPU only", vm);
+                gpup_text_add(&way_out, "gpup assign %s --gpu ''", vm);
+            }
+            say(&v, EINVAL, &text, &way_out);
         } else if (consider(&q, gpus[i], &grant, &v) &&
                    (!found || better(gpus[i], gpus[placement->gpu], policy))) {
             found = true;

@@ -117,7 +117,10 @@ static void shares_add_up_to_one_gpu(struct fixture *f, gconstpointer data)
     g_assert_cmpint(
         gpup_resolve(&f->gpus[1], 1, &f->adapter, "b", GPUP_POLICY_SPREAD, &p, NULL, &err), ==,
         -ENOSPC);
-    g_assert_nonnull(strstr(gpup_error_message(err), "40 % left, b needs 60 % of compute"));
+    g_assert_cmpstr(gpup_error_message(err), ==,
+                    "no partition for b\n"
+                    "  software llvmpipe: 40 % left, b needs 60 % of compute\n"
+                    "Stop one of a (60 %)");
 }
 
 static void a_minimum_that_nothing_holds(struct fixture *f, gconstpointer data)
@@ -152,9 +155,109 @@ static void full_names_the_holders(struct fixture *f, gconstpointer data)
                     "no partition for win15\n"
                     "  03:00.0 B50: all 4 used by win11 win12 win13 win14\n"
                     "  software llvmpipe: not partitioned\n"
-                    "stop one of win11 win12 win13 win14; or gpup gpu partition software N");
+                    "Stop one of win11 win12 win13 win14; or gpup gpu partition software N");
     g_assert_cmpint(verdicts[0].code, ==, EBUSY);
     g_assert_false(verdicts[1].fits);
+    gpup_verdict_clear(&verdicts[0]);
+    gpup_verdict_clear(&verdicts[1]);
+}
+
+/* What would be refused again is no way out. */
+static void ways_out_lead_out(struct fixture *f, gconstpointer data)
+{
+    static const struct {
+        enum gpup_resource resource;
+        struct gpup_request ask;
+        bool fixed, unheld;
+        const char *text, *way_out;
+    } cases[] = {
+        {GPUP_VRAM,
+         {.has_min = true, .min = 5000 * MIB},
+         false,
+         false,
+         "2 GiB in all, vm needs 4.88 GiB",
+         "gpup assign vm --vram 2GiB::"},
+        {GPUP_VRAM,
+         {.has_min = true, .min = 1800 * MIB},
+         false,
+         false,
+         "1.5 GiB left, vm needs 1.75 GiB",
+         "stop one of desk1 (512 MiB)"},
+        {GPUP_VRAM,
+         {.has_min = true, .min = 5000 * MIB},
+         true,
+         false,
+         "512 MiB each, vm needs 4.88 GiB",
+         "gpup assign vm --vram 2GiB::"},
+        {GPUP_VRAM,
+         {.has_max = true, .max = 300 * MIB},
+         true,
+         false,
+         "512 MiB each, vm wants at most 300 MiB",
+         "gpup gpu partition software 7 --power-off-vms   (powers off desk1)"},
+        {GPUP_COMPUTE,
+         {.has_min = true, .min = 500000},
+         false,
+         true,
+         "25 % each on average (shared without limit), vm needs 50 % of compute",
+         "gpup assign vm --compute 25%::"},
+        {GPUP_ENCODE,
+         {.has_min = true, .min = 500000},
+         false,
+         false,
+         "0 % there, vm needs 50 % of encode",
+         "gpup assign vm --encode 0%::"},
+    };
+    const struct gpup_grant grant = {.share[GPUP_VRAM] = {512 * MIB, 512 * MIB, 512 * MIB}};
+
+    take(f->gpus[1], 0, "desk1", &grant);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct gpup_verdict verdict = {0};
+        struct gpup_placement p;
+
+        memset(f->adapter.request, 0, sizeof(f->adapter.request));
+        f->adapter.request[cases[i].resource] = cases[i].ask;
+        f->gpus[1]->elastic = !cases[i].fixed;
+        f->gpus[1]->fixed_vram = 512 * MIB;
+        f->gpus[1]->resource[GPUP_COMPUTE].enforcement =
+            cases[i].unheld ? GPUP_ENFORCE_NONE : GPUP_ENFORCE_SHARE;
+        g_assert_cmpint(
+            gpup_resolve(&f->gpus[1], 1, &f->adapter, "vm", GPUP_POLICY_SPREAD, &p, &verdict, NULL),
+            <, 0);
+        g_assert_cmpstr(verdict.text, ==, cases[i].text);
+        g_assert_cmpstr(verdict.way_out, ==, cases[i].way_out);
+        gpup_verdict_clear(&verdict);
+    }
+}
+
+static void elsewhere(struct fixture *f, gconstpointer data)
+{
+    struct gpup_verdict verdicts[2] = {0};
+    GPUP_AUTO_ERROR err = NULL;
+    struct gpup_placement p;
+    char pin[] = "software", gone[] = "serial-5";
+
+    f->adapter.gpu = pin;
+    g_assert_cmpint(
+        gpup_resolve(f->gpus, 2, &f->adapter, "vm", GPUP_POLICY_SPREAD, &p, verdicts, NULL), ==, 0);
+    g_assert_cmpstr(verdicts[0].text, ==, "vm is to be on another GPU only");
+    g_assert_cmpstr(verdicts[0].way_out, ==, "gpup assign vm --gpu ''");
+    gpup_verdict_clear(&verdicts[0]);
+    gpup_verdict_clear(&verdicts[1]);
+    f->adapter.gpu = gone;
+    g_assert_cmpint(gpup_resolve(f->gpus, 2, &f->adapter, "vm", GPUP_POLICY_SPREAD, &p, NULL, &err),
+                    ==, -ENOENT);
+    g_assert_cmpstr(gpup_error_message(err), ==,
+                    "no partition for vm\n  its GPU serial-5 is not in this host\n"
+                    "gpup assign vm --gpu GPU chooses another, --gpu '' any");
+    f->adapter.gpu = NULL;
+    f->adapter.kind = GPUP_KIND_SRIOV;
+    g_assert_cmpint(
+        gpup_resolve(f->gpus, 2, &f->adapter, "vm", GPUP_POLICY_SPREAD, &p, verdicts, &err), ==,
+        -ENOENT);
+    g_assert_cmpstr(verdicts[0].text, ==, "its partitions are virtio, the adapter of vm is sriov");
+    g_assert_cmpstr(verdicts[0].way_out, ==, "gpup unassign vm, then gpup assign vm --kind virtio");
+    g_assert_nonnull(strstr(gpup_error_message(err), "gpup unassign vm, then gpup assign vm"));
     gpup_verdict_clear(&verdicts[0]);
     gpup_verdict_clear(&verdicts[1]);
 }
@@ -229,6 +332,8 @@ int main(int argc, char **argv)
         {"/resolve/shares", shares_add_up_to_one_gpu},
         {"/resolve/unenforced-minimum", a_minimum_that_nothing_holds},
         {"/resolve/full", full_names_the_holders},
+        {"/resolve/ways-out", ways_out_lead_out},
+        {"/resolve/elsewhere", elsewhere},
         {"/resolve/fixed", fixed_slots},
         {"/resolve/pins-and-kinds", pins_and_kinds},
         {"/resolve/find-gpu", finds_by_any_word},
