@@ -15,13 +15,15 @@ struct options {
 
 /* When it takes effect, of both commands. */
 struct effect {
-    gboolean restart, dry_run;
+    gboolean live, restart, dry_run;
     char *timeout;
     guint64 seconds;
 };
 
 static int check_effect(const struct cli_args *args, struct effect *e)
 {
+    if (e->live && e->restart)
+        return cli_usage_error(args, "--live changes it while it runs: without --restart");
     if (e->timeout && !e->restart)
         return cli_usage_error(args, "--timeout goes with --restart");
     if (e->timeout &&
@@ -37,6 +39,7 @@ static GVariant *effect_options(const struct effect *e, gboolean force)
     g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
     cli_option_bool(&options, "dry-run", e->dry_run);
     cli_option_bool(&options, "force", force);
+    cli_option_bool(&options, "live", e->live);
     cli_option_bool(&options, "restart", e->restart);
     if (e->seconds > 0)
         g_variant_builder_add(&options, "{sv}", "timeout",
@@ -138,6 +141,8 @@ int cli_assign(struct cli_args *args)
          "What the VM sees (default: what this host has)", "virtio|sriov"},
         {"force", 0, 0, G_OPTION_ARG_NONE, &o.force,
          "Also a Windows guest on a virtio partition, where it has no 3D", NULL},
+        {"live", 0, 0, G_OPTION_ARG_NONE, &e.live,
+         "If it is running, change what it has now as well", NULL},
         {"restart", 0, 0, G_OPTION_ARG_NONE, &e.restart,
          "If it is running, shut it down and start it again", NULL},
         {"timeout", 0, 0, G_OPTION_ARG_FILENAME, &e.timeout,

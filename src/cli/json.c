@@ -14,7 +14,7 @@ JsonBuilder *cli_json_new(void)
     return json;
 }
 
-void cli_json_print(JsonBuilder *json)
+static void print(JsonBuilder *json, gboolean pretty)
 {
     g_autoptr(JsonGenerator) generator = json_generator_new();
     g_autoptr(JsonNode) root = NULL;
@@ -23,9 +23,19 @@ void cli_json_print(JsonBuilder *json)
     json_builder_end_object(json);
     root = json_builder_get_root(json);
     json_generator_set_root(generator, root);
-    json_generator_set_pretty(generator, TRUE);
+    json_generator_set_pretty(generator, pretty);
     text = json_generator_to_data(generator, NULL);
     puts(text);
+}
+
+void cli_json_print(JsonBuilder *json)
+{
+    print(json, TRUE);
+}
+
+void cli_json_print_line(JsonBuilder *json)
+{
+    print(json, FALSE);
 }
 
 void cli_json_string(JsonBuilder *json, const char *name, const char *value)

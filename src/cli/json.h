@@ -9,6 +9,7 @@
 JsonBuilder *cli_json_new(void);
 /* Closes the object and writes it to stdout. */
 void cli_json_print(JsonBuilder *json);
+void cli_json_print_line(JsonBuilder *json); /* on one line */
 
 /* NULL and "" are null. */
 void cli_json_string(JsonBuilder *json, const char *name, const char *value);

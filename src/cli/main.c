@@ -30,6 +30,7 @@ static const struct cli_command commands[] = {
     {"unassign", "VM", "Takes the partition from a VM again.", cli_unassign},
     {"vm", NULL, "VMs: list, show, start, stop.", NULL, vm_commands},
     {"explain", "VM", "Says where a VM would go, and why not elsewhere.", cli_explain},
+    {"top", "", "Shows live what each VM gets of its GPU.", cli_top},
     {"events", "", "Says who changed what and when, and what went wrong.", cli_events},
     {"rescan", "", "Looks for GPUs again.", cli_rescan},
     {0},

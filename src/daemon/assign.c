@@ -20,6 +20,7 @@ struct assignment {
     struct gpup_device device; /* of the host, unless it is virtio */
     unsigned flags;
     bool restart; /* it runs, and is to be started again */
+    bool live;    /* it runs, and what it holds is to be changed */
     struct gpup_vm *after;
 };
 
@@ -207,6 +208,84 @@ static void warn_of_minima(struct gpup_call *call, const struct gpup_adapter *ad
     }
 }
 
+/* ---- live ---- */
+
+/* What a running VM holds, or NULL with the reason. */
+static struct gpup_claim *claim_of(struct gpup_call *call, struct gpup_error **err)
+{
+    struct assignment *a = call->data;
+    struct gpup_claim *claim = gpup_host_claim(call->daemon->host, a->adapter->id);
+
+    if (!claim)
+        gpup_error_set(err, EINVAL,
+                       "%s runs without a partition: one can be given to it by its next start only "
+                       "(--restart instead of --live)",
+                       a->vm);
+    return claim;
+}
+
+static int change_live(struct gpup_call *call, bool dry_run, struct gpup_grant *grant,
+                       struct gpup_error **err)
+{
+    struct gpup_daemon *d = call->daemon;
+    struct assignment *a = call->data;
+    struct gpup_claim *claim = claim_of(call, err);
+    struct gpup_msg_usage usage = {0};
+    pid_t pid;
+    int ret;
+
+    if (!claim)
+        return -EINVAL;
+    gpup_server_usage(d->server, claim->adapter, &usage, &pid);
+    ret = gpup_host_regrant(d->host, claim, a->adapter, usage.vram_used, dry_run, grant, err);
+    if (ret == 0 && !dry_run)
+        gpup_server_regrant(d->server, claim->adapter);
+    return ret;
+}
+
+/* Nothing is written down that could not be done. */
+static int check_live(struct gpup_call *call, struct assignment *a, struct gpup_error **err)
+{
+    struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, a->vm);
+
+    if (!gpup_call_flag(call, "live"))
+        return 0;
+    if (gpup_call_flag(call, "restart"))
+        return gpup_error_set(err, EINVAL, "live and restart exclude each other");
+    if (!vm || !vm->active)
+        return 0;
+    a->live = true;
+    a->flags |= GPUP_ASSIGN_LIVE;
+    if (change_live(call, true, NULL, err) < 0)
+        return gpup_error_wrap(err, "nothing was changed");
+    return 0;
+}
+
+static void tell_live(struct gpup_call *call)
+{
+    struct assignment *a = call->data;
+    bool dry_run = gpup_call_is_dry(call);
+    const struct gpup_share *compute;
+    char vram[GPUP_UNIT_BUF], min[GPUP_UNIT_BUF], weight[GPUP_UNIT_BUF], cap[GPUP_UNIT_BUF];
+    struct gpup_grant grant;
+    GPUP_AUTO_ERROR err = NULL;
+
+    if (!a->live)
+        return;
+    if (change_live(call, dry_run, &grant, &err) < 0) {
+        gpup_call_line(call, "Warning: it takes effect at the next start only: %s",
+                       gpup_error_message(err));
+        return;
+    }
+    compute = &grant.share[GPUP_COMPUTE];
+    gpup_call_line(call, "%s: %s %s, compute %s (at least %s, at most %s)", a->vm,
+                   dry_run ? "would have" : "has now",
+                   gpup_format_size(grant.share[GPUP_VRAM].cap, vram, sizeof(vram)),
+                   gpup_format_share((uint32_t)compute->weight, weight, sizeof(weight)),
+                   gpup_format_share((uint32_t)compute->min, min, sizeof(min)),
+                   gpup_format_share((uint32_t)compute->cap, cap, sizeof(cap)));
+}
+
 static bool wants_restart(struct gpup_call *call)
 {
     return gpup_call_flag(call, "restart");
@@ -239,6 +318,7 @@ static void assigned(struct gpup_call *call)
                         call->lines->len > 0 ? (const char *)call->lines->pdata[0] : a->vm);
     if (a->adapter)
         warn_of_minima(call, a->adapter);
+    tell_live(call);
     tell_restart(call);
     if (a->after)
         gpup_vms_put(call->daemon->vms, g_steal_pointer(&a->after));
@@ -294,6 +374,7 @@ void gpup_verb_assign(struct gpup_call *call)
     struct gpup_error *error = NULL;
 
     if (build_adapter(call, a->vm, entries, &a->adapter, &error) < 0 ||
+        check_live(call, a, &error) < 0 ||
         gpup_provisional_device(call->daemon, a->vm, a->adapter, &a->device, &error) < 0 ||
         check_restart(call, a, &error) < 0)
         gpup_call_fail(call, error);

@@ -25,7 +25,8 @@ struct gpup_bus {
 static gboolean on_assign(GpupManager *m, GDBusMethodInvocation *invocation, const char *vm,
                           GVariant *adapter, GVariant *options, struct gpup_bus *bus)
 {
-    static const char *const allowed[] = {"dry-run:b", "force:b", "restart:b", "timeout:u", NULL};
+    static const char *const allowed[] = {"dry-run:b", "force:b",   "live:b",
+                                          "restart:b", "timeout:u", NULL};
 
     gpup_call_start(bus->daemon, invocation, GPUP_ACTION_ADAPTER, NULL, allowed, gpup_verb_assign);
     return TRUE;

@@ -337,6 +337,85 @@ void gpup_host_free_adapter(struct gpup_host *h, const char *adapter)
     gpup_host_drop_claim(h, adapter, GPUP_BY_GPUPD);
 }
 
+/* What the adapter would be granted in the slot that it has. */
+static int resolve_in_place(struct gpup_host *h, const struct gpup_claim *claim,
+                            struct gpup_gpu *gpu, const struct gpup_adapter *wanted,
+                            struct gpup_grant *grant, struct gpup_error **err)
+{
+    g_autofree struct gpup_slot *slots = g_memdup2(gpu->slots, gpu->n_slots * sizeof(*slots));
+    struct gpup_gpu copy = *gpu; /* borrows all but its slots */
+    struct gpup_gpu *const only[] = {&copy};
+    struct gpup_placement placement;
+    int ret;
+
+    copy.slots = slots;
+    slots[claim->slot].adapter[0] = '\0';
+    ret = gpup_resolve(only, 1, wanted, claim->vm, h->config->policy, &placement, NULL, err);
+    if (ret == 0)
+        *grant = placement.grant;
+    return ret;
+}
+
+static int check_regrant(struct gpup_host *h, const struct gpup_claim *claim,
+                         const struct gpup_gpu *gpu, const struct gpup_adapter *wanted,
+                         struct gpup_error **err)
+{
+    if (!gpu || claim->slot >= gpu->n_slots ||
+        strcmp(gpu->slots[claim->slot].adapter, claim->adapter) != 0)
+        return gpup_error_set(err, ENODEV, "the partition of %s or its GPU is gone", claim->vm);
+    if (!gpu->elastic)
+        return gpup_error_set(err, EINVAL,
+                              "%s is running on a partition of fixed size: its change takes effect "
+                              "at the next start (--restart instead of --live)",
+                              claim->vm);
+    if (wanted->kind != gpu->kind || (wanted->gpu && strcmp(wanted->gpu, gpu->key) != 0))
+        return gpup_error_set(err, EINVAL,
+                              "%s cannot be moved to another GPU while it runs: --restart instead "
+                              "of --live",
+                              claim->vm);
+    return 0;
+}
+
+static int check_memory(const struct gpup_claim *claim, const struct gpup_grant *grant,
+                        uint64_t used, struct gpup_error **err)
+{
+    char has[GPUP_UNIT_BUF], wants[GPUP_UNIT_BUF];
+
+    if (grant->share[GPUP_VRAM].cap >= used)
+        return 0;
+    return gpup_error_set(err, EBUSY,
+                          "%s uses %s of GPU memory now: it cannot be limited to %s. Close "
+                          "programs in the guest, or use --restart",
+                          claim->vm, gpup_format_size(used, has, sizeof(has)),
+                          gpup_format_size(grant->share[GPUP_VRAM].cap, wants, sizeof(wants)));
+}
+
+int gpup_host_regrant(struct gpup_host *h, struct gpup_claim *claim,
+                      const struct gpup_adapter *wanted, uint64_t used, bool dry_run,
+                      struct gpup_grant *out, struct gpup_error **err)
+{
+    struct gpup_gpu *gpu = gpup_host_gpu_of(h, claim);
+    struct gpup_grant grant, before = claim->grant;
+    int ret = check_regrant(h, claim, gpu, wanted, err);
+
+    if (ret == 0)
+        ret = resolve_in_place(h, claim, gpu, wanted, &grant, err);
+    if (ret == 0)
+        ret = check_memory(claim, &grant, used, err);
+    if (ret == 0 && !dry_run) {
+        claim->grant = grant;
+        ret = gpup_claim_save(h->folders->run, claim, err);
+        if (ret < 0)
+            claim->grant = before;
+        else
+            gpu->slots[claim->slot].grant = grant;
+        tell(h);
+    }
+    if (ret == 0 && out)
+        *out = grant;
+    return ret;
+}
+
 int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
                    struct gpup_error **err)
 {

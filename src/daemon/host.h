@@ -99,6 +99,15 @@ int gpup_host_reconnect(struct gpup_host *host, const char *xml, size_t length,
                         struct gpup_error **err);
 /* The VM has ended. adapter_out (37 bytes) gets the adapter whose partition was freed, or "". */
 void gpup_host_release(struct gpup_host *host, const char *xml, size_t length, char *adapter_out);
+/*
+ * Changes what a running VM holds to what `wanted` asks for, in the partition it has; `used` bytes
+ * of its memory are in use. dry_run: says whether that could be done. *grant (may be NULL) gets the
+ * new grant. -EINVAL: only a start can do that; -EBUSY, -ENOSPC: not now. On failure all is as it
+ * was.
+ */
+int gpup_host_regrant(struct gpup_host *host, struct gpup_claim *claim,
+                      const struct gpup_adapter *wanted, uint64_t used, bool dry_run,
+                      struct gpup_grant *grant, struct gpup_error **err);
 /* Frees what this adapter holds. */
 void gpup_host_free_adapter(struct gpup_host *host, const char *adapter);
 

@@ -191,6 +191,7 @@ void gpup_lease_join_arbiter(struct gpup_lease *lease)
     int fds[GPUP_GPU_TIME_FDS];
     GPUP_AUTO_ERROR err = NULL;
 
+    lease->takes_time = true;
     if (!gpu || !lease->setup.arbiters)
         return;
     request = gpup_arbiters_request(&claim->grant);
@@ -216,12 +217,41 @@ void gpup_lease_leave_arbiter(struct gpup_lease *lease)
     lease->arbiter = NULL;
 }
 
+/* The group of its renderer with the grant's limits; open, or -1. */
+static int open_group(struct gpup_lease *lease, const struct gpup_claim *claim,
+                      const struct gpup_gpu *gpu)
+{
+    unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
+
+    /* a GPU's own memory is not in the group's: there the limit bounds what lies beside it */
+    return gpup_cgroups_open(lease->setup.cgroups, lease->adapter,
+                             claim->grant.share[GPUP_VRAM].min + RENDERER_OVERHEAD,
+                             gpu->node ? NULL : &claim->grant.share[GPUP_COMPUTE],
+                             cpus > 0 ? cpus : g_get_num_processors());
+}
+
+static void limit_renderer(struct gpup_lease *lease, const struct gpup_claim *claim)
+{
+    struct gpup_gpu *gpu = gpup_host_gpu_of(lease->setup.host, claim);
+    int group = gpu && lease->renderer >= 0 ? open_group(lease, claim, gpu) : -1;
+
+    if (group >= 0)
+        close(group);
+}
+
 void gpup_lease_regrant(struct gpup_lease *lease)
 {
     struct gpup_claim *claim = gpup_host_claim(lease->setup.host, lease->adapter);
     struct gpup_share_request request;
+    struct gpup_msg_grant m;
 
-    if (!claim || !lease->arbiter)
+    if (!claim)
+        return;
+    fill_grant(&lease->setup, claim, &m);
+    if (lease->takes_time) /* it knows what a grant without a question means too */
+        gpup_seqpacket_send(lease->sock, &m, sizeof(m), NULL, 0, MSG_DONTWAIT);
+    limit_renderer(lease, claim);
+    if (!lease->arbiter)
         return;
     request = gpup_arbiters_request(&claim->grant);
     gpup_arbiter_change(lease->arbiter, lease->arbiter_number, &request);
@@ -316,21 +346,14 @@ static struct gpup_renderer_spec *make_spec(struct gpup_lease *lease,
                                             const struct gpup_gpu *gpu)
 {
     struct gpup_renderer_spec *spec = g_new0(struct gpup_renderer_spec, 1);
-    const struct gpup_share *compute = &claim->grant.share[GPUP_COMPUTE];
     unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
-    bool software = !gpu->node;
-    guint64 memory = claim->grant.share[GPUP_VRAM].min;
 
-    if (cpus == 0)
-        cpus = g_get_num_processors();
     spec->program = g_strdup(lease->setup.renderer);
     spec->user = g_strdup(lease->setup.render_user);
     spec->node = g_strdup(gpu->node);
-    spec->threads = (unsigned)MAX(1, (compute->cap * cpus + GPUP_PPM_FULL - 1) / GPUP_PPM_FULL);
-    /* a GPU's own memory is not in the group's: there the limit bounds what lies beside it */
-    spec->cgroup_fd =
-        gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory + RENDERER_OVERHEAD,
-                          software ? compute : NULL, cpus);
+    /* whatever its cap is now: that can be changed while it runs */
+    spec->threads = cpus > 0 ? cpus : g_get_num_processors();
+    spec->cgroup_fd = open_group(lease, claim, gpu);
     return spec;
 }
 

@@ -17,6 +17,7 @@ struct gpup_lease {
     gint64 window; /* when counting starts began, and how many there were since */
     unsigned starts;
     unsigned *degraded;           /* collects what jails lacked */
+    bool takes_time;              /* it said GPUP_HELLO_GPU_TIME */
     struct gpup_arbiter *arbiter; /* borrowed; NULL: nothing divides the GPU's time */
     int arbiter_number;
 };

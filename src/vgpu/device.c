@@ -615,6 +615,15 @@ static const struct vhost_user_device ops = {
     .closed = device_closed,
 };
 
+void vgpu_device_set_vram(struct vgpu_device *d, uint64_t vram)
+{
+    if (d->grant.vram != vram)
+        vgpu_log(LOG_INFO, "%s: %llu MiB from now on", d->grant.vm,
+                 (unsigned long long)(vram >> 20));
+    d->grant.vram = vram;
+    d->usage.quota.limit = vram;
+}
+
 static void on_gate_opened(void *device)
 {
     run_requests(device);

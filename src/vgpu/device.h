@@ -48,6 +48,9 @@ void vgpu_device_renderer(struct vgpu_device *device, int sock, int pidfd);
 /* There is none: `reason` is logged, and what needs one is refused for a while. */
 void vgpu_device_no_renderer(struct vgpu_device *device, const char *reason);
 
+/* The partition has this many bytes now; what is charged beyond it stays until it is freed. */
+void vgpu_device_set_vram(struct vgpu_device *device, uint64_t vram);
+
 /* GPU time is gpupd's to give (gpu_time.h): the descriptors are taken. And: gpupd has gone. */
 void vgpu_device_gpu_time(struct vgpu_device *device, const int *fds);
 void vgpu_device_gpu_time_lost(struct vgpu_device *device);

@@ -144,8 +144,11 @@ static void on_message(struct lease *lease, union message *m, ssize_t n, int *fd
     } else if (n == sizeof(m->grant) && m->header.type == GPUP_MSG_GRANT && lease->greeting) {
         lease->greeting = false;
         vgpu_log(LOG_INFO, "gpupd is back");
+        lease->events->granted(lease->data, &m->grant);
         if (lease->wanted)
             send_want(lease);
+    } else if (n == sizeof(m->grant) && m->header.type == GPUP_MSG_GRANT) {
+        lease->events->granted(lease->data, &m->grant);
     } else if (n == sizeof(struct gpup_msg_plain) && m->header.type == GPUP_MSG_RENDERER &&
                fds[0] >= 0 && fds[1] >= 0 && lease->wanted) {
         lease->wanted = false;

@@ -23,6 +23,8 @@ struct lease_events {
     /* GPUP_MSG_GPU_TIME: the descriptors are the receiver's. And: gpupd has gone. */
     void (*gpu_time)(void *data, const int *fds);
     void (*lost)(void *data);
+    /* The grant is another one now. */
+    void (*granted)(void *data, const struct gpup_msg_grant *grant);
 };
 
 /* Asks for the grant of this adapter; waits 5 s at most. NULL with the reason. */

@@ -84,12 +84,18 @@ static void on_lost(void *data)
         vgpu_device_gpu_time_lost(v->device);
 }
 
+static void on_granted(void *data, const struct gpup_msg_grant *grant)
+{
+    vgpu_device_set_vram(((struct vgpu *)data)->device, grant->vram);
+}
+
 static const struct lease_events lease_events = {
     .renderer = on_renderer,
     .no_renderer = on_no_renderer,
     .has_renderer = has_renderer,
     .gpu_time = on_gpu_time,
     .lost = on_lost,
+    .granted = on_granted,
 };
 
 static void on_report(void *data)

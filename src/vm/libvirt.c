@@ -315,7 +315,8 @@ static int change(struct gpup_manager *manager, const char *vm, const struct edi
     if (ret == 0)
         ret = edit(connection, domain, edits, &done, err);
     if (ret == 0)
-        *lines = add_when(g_steal_pointer(&done), domain);
+        *lines = edits->flags & GPUP_ASSIGN_LIVE ? g_steal_pointer(&done)
+                                                 : add_when(g_steal_pointer(&done), domain);
     return ret;
 }
 

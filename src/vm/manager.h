@@ -62,6 +62,7 @@ int gpup_manager_get(struct gpup_manager *manager, const char *vm, struct gpup_v
 
 #define GPUP_ASSIGN_DRY_RUN 1u
 #define GPUP_ASSIGN_FORCE   2u /* a Windows guest on a virtio partition */
+#define GPUP_ASSIGN_LIVE    4u /* the caller changes what runs too: no word of the next start */
 
 /*
  * Writes the adapter into the VM's persistent definition and adds its device, or changes the

@@ -29,7 +29,7 @@ enum gpup_msg_type {
      * was restarted, gpup-vgpu connects again and says hello with the flag ADOPT when it has a
      * renderer: gpupd wrote down which one that is. */
     GPUP_MSG_HELLO = 10,
-    GPUP_MSG_GRANT = 11,
+    GPUP_MSG_GRANT = 11, /* without a hello: the grant is another one now; no answer */
     /* gpup-vgpu -> gpupd: struct gpup_msg_plain. A renderer is wanted (the first, or another after
      * a death; what was there before is killed first). Answer: GPUP_MSG_RENDERER with two
      * descriptors (its socket, its pidfd), or GPUP_MSG_ANSWER with the reason. The answer may

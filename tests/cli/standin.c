@@ -135,11 +135,20 @@ static gboolean on_usage(GpupPartition *partition, GDBusMethodInvocation *invoca
     if (!*gpup_partition_get_vm(partition))
         gpup_partition_complete_get_usage(partition, invocation,
                                           g_variant_new_array(G_VARIANT_TYPE("{sv}"), NULL, 0));
-    else
+    else if (s->looks == 0)
         gpup_partition_complete_get_usage(
             partition, invocation,
             g_variant_new_parsed("{'vram-used': <uint64 104857600>, 'refused': <uint64 3>,"
                                  " 'renderer-deaths': <uint64 0>, 'renderer-pid': <uint32 77>}"));
+    else
+        gpup_partition_complete_get_usage(
+            partition, invocation,
+            g_variant_new_parsed("{'vram-used': <uint64 104857600>, 'gpu-time': <%t>,"
+                                 " 'gpu-wait': <%t>, 'at': <%t>}",
+                                 s->looks * G_GUINT64_CONSTANT(251000000),
+                                 s->looks * G_GUINT64_CONSTANT(100000000),
+                                 s->looks * G_GUINT64_CONSTANT(1000000000)));
+    s->looks += s->looks > 0;
     return TRUE;
 }
 

@@ -14,6 +14,7 @@ struct standin {
     GDBusConnection *connection;
     GDBusObjectManagerServer *objects;
     GpupManager *manager;
+    guint64 looks;  /* a second of GPU time goes by between two */
     GString *asked; /* "Assign('desk1', {...}, {...})" for each call, one line each */
     /* set: every method but those that read fails with this D-Bus error */
     const char *error, *message;

@@ -15,6 +15,20 @@ static void set_up(struct standin *s, gconstpointer data)
     standin_up(s);
 }
 
+static void test_top(struct standin *s, gconstpointer data)
+{
+    g_autoptr(JsonNode) one = json(s, "top --interval 0.1 --count 1 --json");
+    g_autofree char *text = output(s, "top --interval 0.1 --count 2");
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    assert_at(one, "$.version", "[1]");
+    assert_at(one, "$.vms[*].got", "[251000]");
+    assert_at(one, "$.vms[*].waiting", "[100000]");
+    assert_at(one, "$.vms[*].vram_used", "[104857600]");
+    g_assert_cmpuint(g_strv_length(lines), ==, 3); /* a line each time, and the end */
+    g_assert_nonnull(strstr(lines[1], "got 25.1 %, waiting 10.0 %, memory 100 MiB of "));
+}
+
 static void tear_down(struct standin *s, gconstpointer data)
 {
     standin_down(s);
@@ -184,6 +198,8 @@ static void test_assign(struct standin *s, gconstpointer data)
                 " {'dry-run': <true>, 'force': <true>})\n");
     assert_asks(s, "assign desk1 --gpu ''", "Assign('desk1', {'gpu': <''>}, {})\n");
     assert_asks(s, "unassign desk1", "Unassign('desk1', {})\n");
+    assert_asks(s, "assign desk1 --live --compute 30%",
+                "Assign('desk1', {'compute': <'30%'>}, {'live': <true>})\n");
     assert_asks(s, "unassign desk1 --restart", "Unassign('desk1', {'restart': <true>})\n");
     assert_asks(s, "assign desk1 --restart --timeout 5",
                 "Assign('desk1', {}, {'restart': <true>, 'timeout': <uint32 5>})\n");
@@ -390,6 +406,11 @@ static void test_usage(struct standin *s, gconstpointer data)
         {"gpu partition software 4 --list",
          "gpup: --list changes nothing: it goes with a GPU and --json only\n"
          "See gpup gpu partition --help\n"},
+        {"assign a --live --restart",
+         "gpup: --live changes it while it runs: without --restart\nSee gpup assign --help\n"},
+        {"top --interval soon",
+         "gpup: 'soon' is not a number of seconds from 0.1 to 3600\nSee gpup top --help\n"},
+        {"top --count 0", "gpup: '0' is not a number of times\nSee gpup top --help\n"},
         {"assign a --timeout 5", "gpup: --timeout goes with --restart\nSee gpup assign --help\n"},
         {"unassign a --restart --timeout x",
          "gpup: 'x' is not a number of seconds\nSee gpup unassign --help\n"},
@@ -528,6 +549,7 @@ int main(int argc, char **argv)
     add("/cli/vm-list", test_vm_list);
     add("/cli/vm-show", test_vm_show);
     add("/cli/explain", test_explain);
+    add("/cli/top", test_top);
     add("/cli/events", test_events);
     add("/cli/rescan", test_rescan);
     add("/cli/refusals", test_refusals);

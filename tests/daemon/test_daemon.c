@@ -330,6 +330,52 @@ static void lost_claims_are_taken_up(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 3);
 }
 
+/* ---- live ---- */
+
+static struct gpup_claim *running(struct fixture *f, const char *xml, const char *adapter)
+{
+    g_assert_cmpint(prepare(f, xml, NULL), ==, 0);
+    gpup_host_started(f->host, xml, strlen(xml));
+    return gpup_host_claim(f->host, adapter);
+}
+
+static void grants_change_while_running(struct fixture *f, gconstpointer data)
+{
+    struct gpup_adapter wanted = {.id = UUID("a"), .kind = GPUP_KIND_VIRTIO};
+    struct gpup_claim *claim, *other;
+    GPUP_AUTO_ERROR err = NULL;
+    struct gpup_grant grant;
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    claim = running(f, VM("desk1", UUID("1"), UUID("a"), ""), UUID("a"));
+    other = running(f, VM("desk2", UUID("2"), UUID("b"), ""), UUID("b"));
+    wanted.request[GPUP_VRAM] = (struct gpup_request){.has_optimal = true, .optimal = 512 * MIB};
+    wanted.request[GPUP_COMPUTE] = (struct gpup_request){
+        .has_min = true, .has_optimal = true, .has_max = true, 100000, 200000, 300000};
+    g_assert_cmpint(gpup_host_regrant(f->host, claim, &wanted, 0, true, NULL, NULL), ==, 0);
+    g_assert_cmpuint(claim->grant.share[GPUP_VRAM].cap, ==, 256 * MIB);
+    g_assert_cmpint(gpup_host_regrant(f->host, claim, &wanted, 0, false, &grant, NULL), ==, 0);
+    g_assert_cmpuint(grant.share[GPUP_COMPUTE].cap, ==, 300000);
+    reopen_host(f); /* it outlives gpupd */
+    claim = gpup_host_claim(f->host, UUID("a"));
+    other = gpup_host_claim(f->host, UUID("b"));
+    g_assert_cmpuint(claim->grant.share[GPUP_VRAM].cap, ==, 512 * MIB);
+    g_assert_cmpuint(claim->grant.share[GPUP_COMPUTE].min, ==, 100000);
+    g_assert_cmpuint(software(f)->slots[claim->slot].grant.share[GPUP_VRAM].cap, ==, 512 * MIB);
+    /* less than is in use, more than is left, another GPU: all stays as it is */
+    wanted.request[GPUP_VRAM].optimal = 100 * MIB;
+    g_assert_cmpint(gpup_host_regrant(f->host, claim, &wanted, 200 * MIB, false, NULL, &err), ==,
+                    -EBUSY);
+    g_assert_nonnull(strstr(err->message, "200 MiB"));
+    wanted.request[GPUP_VRAM] = (struct gpup_request){.has_min = true, .min = 900 * MIB};
+    g_assert_cmpint(gpup_host_regrant(f->host, claim, &wanted, 0, false, NULL, &err), ==, -ENOSPC);
+    wanted.request[GPUP_VRAM] = (struct gpup_request){0};
+    wanted.gpu = (char *)(uintptr_t) "another";
+    g_assert_cmpint(gpup_host_regrant(f->host, claim, &wanted, 0, false, NULL, &err), ==, -EINVAL);
+    g_assert_cmpuint(claim->grant.share[GPUP_VRAM].cap, ==, 512 * MIB);
+    g_assert_cmpuint(other->grant.share[GPUP_VRAM].cap, ==, 256 * MIB);
+}
+
 /* ---- who connects ---- */
 
 static void peers(struct fixture *f, gconstpointer data)
@@ -374,6 +420,7 @@ int main(int argc, char **argv)
         {"/claims/second-starts", second_starts},
         {"/claims/refused", refused_starts_leave_nothing},
         {"/claims/lost", lost_claims_are_taken_up},
+        {"/live", grants_change_while_running},
         {"/peer", peers},
     };
 

@@ -49,9 +49,109 @@ static void two_to_one_side(void)
     world_free(w);
 }
 
+/* A greedy one is given less while it runs, and gets less. */
+static void changed_live(void)
+{
+    const struct world_setup setup = {
+        .n = 2, .share = {{0, 50, 100}, {0, 50, 100}}, .work = small_work};
+    const struct world_share more = {0, 75, 100}, less = {0, 25, 100};
+    struct world *w = world_new(&setup);
+
+    world_set_mode(w, 0, WORLD_GREEDY);
+    world_set_mode(w, 1, WORLD_GREEDY);
+    world_sleep_ms(300);
+    assert_near(part_of_first(w, 2, 1000), 0.5, 0.06);
+    world_change(w, 0, &more);
+    world_change(w, 1, &less);
+    world_sleep_ms(100);
+    assert_near(part_of_first(w, 2, 1000), 0.75, 0.06);
+    world_free(w);
+}
+
+/* Of all the machine's CPU time. */
+static double part_of_machine(struct world *w, size_t i, unsigned ms)
+{
+    uint64_t began = world_now(), before = world_charged(w, i);
+
+    world_sleep_ms(ms);
+    return (double)(world_charged(w, i) - before) / (double)(world_now() - began) /
+           (double)g_get_num_processors();
+}
+
+/* At most its cap though nobody else wants anything; and all of the GPU when the cap is gone. */
+static void cap_alone(void)
+{
+    const struct world_setup setup = {
+        .n = 2, .share = {{0, 25, 25}, {0, 25, 100}}, .work = small_work};
+    const struct world_share uncapped = {0, 25, 100};
+    double capped, all;
+    struct world *w = world_new(&setup);
+
+    world_set_mode(w, 0, WORLD_GREEDY);
+    world_sleep_ms(200);
+    capped = part_of_machine(w, 0, 1500);
+    world_change(w, 0, &uncapped);
+    world_sleep_ms(100);
+    all = part_of_machine(w, 0, 1000);
+    g_test_message("capped %.3f, uncapped %.3f", capped, all);
+    g_assert_cmpfloat(capped, <=, 0.27);
+    g_assert_cmpfloat(capped, <, all);
+    world_free(w);
+}
+
+/* By work that nobody waits for, by copying, by much of it queued beforehand. */
+static void no_evasion(void)
+{
+    static const enum world_mode ways[] = {WORLD_UNFENCED, WORLD_TRANSFER};
+    const struct world_setup setup = {
+        .n = 2, .share = {{0, 25, 100}, {0, 75, 100}}, .work = small_work};
+    struct world *w = world_new(&setup);
+
+    world_client(w, 0)->queue = 24;
+    world_set_mode(w, 1, WORLD_GREEDY);
+    for (size_t k = 0; k < G_N_ELEMENTS(ways); k++) {
+        world_set_mode(w, 0, ways[k]);
+        world_sleep_ms(300);
+        g_assert_cmpfloat(part_of_first(w, 2, 1500), <=, 0.29);
+        world_set_mode(w, 0, WORLD_IDLE);
+    }
+    world_free(w);
+}
+
+/* Without gpupd, ended however, everybody keeps to its own share; gpupd takes them up again. */
+static void without_gpupd(void)
+{
+    const struct world_setup setup = {
+        .n = 2, .share = {{0, 75, 100}, {0, 25, 100}}, .work = small_work};
+    struct world *w = world_new(&setup);
+    uint64_t done;
+
+    world_set_mode(w, 0, WORLD_GREEDY);
+    world_set_mode(w, 1, WORLD_GREEDY);
+    for (int k = 0; k < 3; k++) {
+        world_sleep_ms(200);
+        world_kill_gpupd(w);
+        world_sleep_ms(100);
+        done = atomic_load(&world_client(w, 0)->n_done);
+        g_assert_cmpfloat(part_of_machine(w, 1, 700), <=, 0.28);
+        g_assert_cmpuint(atomic_load(&world_client(w, 0)->n_done), >,
+                         done); /* none is left stopped */
+        world_start_gpupd(w);
+    }
+    for (int k = 0; k < 100 && !world_is_connected(w, 2); k++)
+        world_sleep_ms(100);
+    world_sleep_ms(300);
+    assert_near(part_of_first(w, 2, 1500), 0.75, 0.05);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/gpu-time/75-25", two_to_one_side);
+    g_test_add_func("/gpu-time/live", changed_live);
+    g_test_add_func("/gpu-time/cap", cap_alone);
+    g_test_add_func("/gpu-time/no-evasion", no_evasion);
+    g_test_add_func("/gpu-time/without-gpupd", without_gpupd);
     return g_test_run();
 }

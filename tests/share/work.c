@@ -6,20 +6,21 @@
 
 /* virglrenderer's protocol (virgl_protocol.h, virgl_hw.h of its sources). */
 
-#define PICTURE       10u
-#define VERTICES      11u
-#define VERTEX_BYTES  48u
-#define R8_UNORM      64u
-#define RGBA_FLOAT    31u
-#define BGRA_UNORM    1u
-#define VERTEX_SHADER 0u
-#define PIXEL_SHADER  1u
-#define MOST_DWORDS   2048u
-#define HALF_PIXEL    (1u << 29)
-#define DEPTH_CLIP    (1u << 1)
-#define WRITE_RGBA    (0xfu << 27)
-#define STREAM_SLOT   16384u
-#define STREAMS       (FRONTEND_DATA + (UINT64_C(8) << 20))
+#define PICTURE          10u
+#define VERTICES         11u
+#define VERTEX_BYTES     48u
+#define R8_UNORM         64u
+#define RGBA_FLOAT       31u
+#define BGRA_UNORM       1u
+#define VERTEX_SHADER    0u
+#define PIXEL_SHADER     1u
+#define MOST_DWORDS      2048u
+#define HALF_PIXEL       (1u << 29)
+#define DEPTH_CLIP       (1u << 1)
+#define WRITE_RGBA       (0xfu << 27)
+#define STREAM_SLOT      16384u
+#define PICTURE_BYTES_AT (FRONTEND_DATA + (UINT64_C(16) << 20))
+#define STREAMS          (FRONTEND_DATA + (UINT64_C(8) << 20))
 
 enum {
     CREATE_OBJECT = 1,
@@ -208,6 +209,8 @@ void work_prepare(struct frontend *f, const struct work *work)
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, WORK_CONTEXT), ==,
                     VIRTIO_GPU_RESP_OK_NODATA);
     create(f, PICTURE, 2, BGRA_UNORM, 1 << 1, work->size, work->size);
+    g_assert_cmphex(frontend_attach(f, PICTURE, PICTURE_BYTES_AT, work->size * work->size * 4), ==,
+                    VIRTIO_GPU_RESP_OK_NODATA);
     create(f, VERTICES, 0, R8_UNORM, 1 << 4, VERTEX_BYTES, 1);
     memcpy(f->memory + FRONTEND_DATA, triangle, sizeof(triangle));
     g_assert_cmphex(frontend_attach(f, VERTICES, FRONTEND_DATA, VERTEX_BYTES), ==,

@@ -21,7 +21,7 @@
 #define START_S 30
 
 struct world_memory {
-    _Atomic uint32_t gpupd_ready;
+    _Atomic uint32_t gpupd_ready, connected;
     struct world_share share[WORLD_MOST]; /* what world_change() asks for */
     struct world_client client[WORLD_MOST];
 };
@@ -96,15 +96,28 @@ static char *domain_xml(const struct world *w, size_t i)
         i + 1, i, i, id, vram << 20, s->min * 10000, s->weight * 10000, s->cap * 10000, id);
 }
 
-static void ignore_change(void *data)
-{
-}
-
 struct gpupd {
     struct world *world;
     struct gpup_host *host;
     struct gpup_server *server;
 };
+
+static void ignore_change(void *data)
+{
+}
+
+static void on_lease(void *data)
+{
+    struct gpupd *g = data;
+    uint32_t n = 0;
+
+    for (size_t i = 0; g->server && i < g->world->setup.n; i++) {
+        g_autofree char *id = adapter_id(i);
+
+        n += gpup_server_is_alive(id, g->server);
+    }
+    atomic_store(&g->world->memory->connected, n);
+}
 
 /* SIGUSR1: the shares in the world's memory are asked for. */
 static gboolean on_change(void *data)
@@ -166,7 +179,8 @@ _Noreturn static void run_gpupd(struct world *w)
     struct gpup_server_setup setup = {.folders = &folders,
                                       .renderer = g_getenv("GPUP_TEST_RENDER"),
                                       .render_user = "nobody",
-                                      .changed = ignore_change};
+                                      .changed = on_lease,
+                                      .data = &g};
     struct gpup_config config;
     struct gpup_error *err = NULL;
 
@@ -189,6 +203,7 @@ _Noreturn static void run_gpupd(struct world *w)
 void world_start_gpupd(struct world *w)
 {
     atomic_store(&w->memory->gpupd_ready, 0);
+    atomic_store(&w->memory->connected, 0);
     w->gpupd = fork();
     g_assert_cmpint(w->gpupd, >=, 0);
     if (w->gpupd == 0) {
@@ -204,6 +219,11 @@ void world_kill_gpupd(struct world *w)
 {
     kill(w->gpupd, SIGKILL);
     g_assert_cmpint(waitpid(w->gpupd, NULL, 0), ==, w->gpupd);
+}
+
+bool world_is_connected(struct world *w, unsigned n)
+{
+    return atomic_load(&w->memory->connected) == n;
 }
 
 void world_change(struct world *w, size_t i, const struct world_share *share)

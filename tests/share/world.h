@@ -67,6 +67,8 @@ uint64_t world_gpupd_cpu(struct world *world);
 /* Ends gpupd as by kill -9; and starts it again. */
 void world_kill_gpupd(struct world *world);
 void world_start_gpupd(struct world *world);
+/* Whether that many device processes are connected to it. */
+bool world_is_connected(struct world *world, unsigned n);
 /* As `gpup assign --live` does it. */
 void world_change(struct world *world, size_t i, const struct world_share *share);
 /* Work units of the client done in a stretch of time; one that lies partly in it counts so. */
