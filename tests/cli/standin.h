@@ -14,7 +14,7 @@ struct standin {
     GDBusConnection *connection;
     GDBusObjectManagerServer *objects;
     GpupManager *manager;
-    guint64 looks;  /* a second of GPU time goes by between two */
+    guint64 looks;  /* set: GPU time is told, and a second goes by between two looks at it */
     GString *asked; /* "Assign('desk1', {...}, {...})" for each call, one line each */
     /* set: every method but those that read fails with this D-Bus error */
     const char *error, *message;

@@ -17,10 +17,14 @@ static void set_up(struct standin *s, gconstpointer data)
 
 static void test_top(struct standin *s, gconstpointer data)
 {
-    g_autoptr(JsonNode) one = json(s, "top --interval 0.1 --count 1 --json");
-    g_autofree char *text = output(s, "top --interval 0.1 --count 2");
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_autoptr(JsonNode) one = NULL;
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
 
+    s->looks = 1;
+    one = json(s, "top --interval 0.1 --count 1 --json");
+    text = output(s, "top --interval 0.1 --count 2");
+    lines = g_strsplit(text, "\n", -1);
     assert_at(one, "$.version", "[1]");
     assert_at(one, "$.vms[*].got", "[251000]");
     assert_at(one, "$.vms[*].waiting", "[100000]");
