@@ -409,7 +409,7 @@ int gpup_host_regrant(struct gpup_host *h, struct gpup_claim *claim,
             claim->grant = before;
         else
             gpu->slots[claim->slot].grant = grant;
-        tell(h);
+        gpup_host_tell(h);
     }
     if (ret == 0 && out)
         *out = grant;
