@@ -72,11 +72,12 @@ void virtqueue_free(struct virtqueue *queue)
     free(queue);
 }
 
+/* Aligned by the front-end's address and by ours: a region may begin anywhere. */
 static void *ring(const struct virtqueue *queue, uint64_t address, size_t length, size_t align)
 {
-    if (address % align != 0)
-        return NULL;
-    return guest_memory_user(queue->memory, address, length);
+    void *place = guest_memory_user(queue->memory, address, length);
+
+    return address % align == 0 && (uintptr_t)place % align == 0 ? place : NULL;
 }
 
 int virtqueue_remap(struct virtqueue *queue, struct gpup_error **err)

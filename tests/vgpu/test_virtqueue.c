@@ -318,6 +318,10 @@ static void bad_set_ups(struct fixture *f, gconstpointer data)
     s = f->setup;
     s.used = USER + MEMORY - 16;
     g_assert_cmpint(virtqueue_start(f->queue, &s, NULL), ==, -EINVAL);
+    s = f->setup; /* aligned for the front-end, but not where it lies with us */
+    f->memory.regions[0].user = USER - 3;
+    s.used = USER + USED;
+    g_assert_cmpint(virtqueue_start(f->queue, &s, NULL), ==, -EINVAL);
 }
 
 int main(int argc, char **argv)
