@@ -141,8 +141,8 @@ static void ask(struct fuzz *f, bool answer)
 static void put_event(struct fuzz *f, const uint8_t *p)
 {
     struct gpup_ring *ring = (void *)(f->shared + f->setup.event_offset);
-    struct gpup_event event = {
-        .record = {.type = p[0] % 4, .size = sizeof(event), .seq = p[1]}, .status = (int8_t)p[2]};
+    struct gpup_event event = {.record = {.type = p[0] % 4, .size = sizeof(event), .seq = p[1]},
+                               .status = (int8_t)p[2]};
     uint64_t head = ring->head;
     uint64_t size = f->setup.event_size - sizeof(*ring);
 

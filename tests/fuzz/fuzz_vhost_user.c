@@ -143,10 +143,12 @@ static size_t one_message(struct fuzz *f, const uint8_t *p, size_t left)
 
     if (left < 4)
         return left;
-    m.header = (struct vhost_user_header){
-        .request = p[0] % 48,
-        .flags = VHOST_USER_VERSION | (p[1] & 8) | (p[1] == 0xff ? 2u : 0u),
-        .size = (uint32_t)n + (p[3] == 0xff ? 1u << 20 : p[3] > 0xf0 ? p[3] & 15u : 0u)};
+    m.header = (struct vhost_user_header){.request = p[0] % 48,
+                                          .flags = VHOST_USER_VERSION | (p[1] & 8) |
+                                                   (p[1] == 0xff ? 2u : 0u),
+                                          .size = (uint32_t)n + (p[3] == 0xff  ? 1u << 20
+                                                                 : p[3] > 0xf0 ? p[3] & 15u
+                                                                               : 0u)};
     memcpy(m.payload, p + 4, n);
     n_fds = p[1] >> 4;
     send_bytes(f, &m, sizeof(m.header) + n, n_fds > 9 ? 0 : n_fds,
