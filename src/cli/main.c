@@ -11,6 +11,8 @@ static const struct cli_command gpu_commands[] = {
     {"show", "GPU", "Shows one GPU, its resources and its partitions.", cli_gpu_show},
     {"partition", "GPU N|--list", "Cuts a GPU into N partitions; 0 removes them.",
      cli_gpu_partition},
+    {"passthrough", "GPU on|off", "Gives a GPU whole to VMs, or back to the host.",
+     cli_gpu_passthrough},
     {0},
 };
 
@@ -24,7 +26,7 @@ static const struct cli_command vm_commands[] = {
 
 static const struct cli_command commands[] = {
     {"status", "", "Shows the GPUs and what is wrong; the same as no command.", cli_status},
-    {"gpu", NULL, "GPUs: list, show, partition.", NULL, gpu_commands},
+    {"gpu", NULL, "GPUs: list, show, partition, passthrough.", NULL, gpu_commands},
     {"assign", "VM", "Gives a VM a partition at each start, or changes what it asks for.",
      cli_assign},
     {"unassign", "VM", "Takes the partition from a VM again.", cli_unassign},

@@ -10,7 +10,7 @@
 
 static const char *const resources[] = {"vram", "compute", "encode", "decode"};
 static const char *const enforcements[] = {"none", "share", "hard"};
-static const char *const kinds[] = {"virtio", "sriov"};
+static const char *const kinds[] = {"virtio", "sriov", "passthrough"};
 static const char *const modes[] = {"unused", "partitioned", "passthrough", "unusable", "wedged"};
 static const char *const policies[] = {"spread", "pack"};
 

@@ -28,6 +28,7 @@ enum gpup_enforcement {
 enum gpup_kind {
     GPUP_KIND_VIRTIO,
     GPUP_KIND_SRIOV,
+    GPUP_KIND_PASSTHROUGH, /* the whole GPU; a GPU is of this kind while its mode is passthrough */
 };
 
 enum gpup_mode {

@@ -159,17 +159,21 @@ static bool usable(const struct question *q, const struct gpup_gpu *gpu, struct 
         gpup_text_add(&text, "cannot be used: %s", gpu->reason ? gpu->reason : "unknown reason");
         say(v, EINVAL, &text, NULL);
         return false;
-    case GPUP_MODE_PASSTHROUGH:
-        gpup_text_add(&text, "given whole to a VM");
-        say(v, EINVAL, &text, NULL);
-        return false;
     case GPUP_MODE_UNUSED:
         gpup_text_add(&text, "not partitioned");
         gpup_text_add(&way_out, "gpup gpu partition %s N", gpup_gpu_short_id(gpu));
         say(v, EINVAL, &text, &way_out);
         return false;
+    case GPUP_MODE_PASSTHROUGH: /* its one slot is all of it */
     case GPUP_MODE_PARTITIONED:
         break;
+    }
+    if (gpu->foreign && gpu->mode == GPUP_MODE_PASSTHROUGH) {
+        gpup_text_add(&text, "it was bound to VFIO by something else");
+        gpup_text_add(&way_out, "gpup gpu passthrough %s on   (takes it over)",
+                      gpup_gpu_short_id(gpu));
+        say(v, EINVAL, &text, &way_out);
+        return false;
     }
     if (gpu->foreign) {
         gpup_text_add(&text, "its %zu VFs were made by something else", gpu->n_slots);
@@ -180,7 +184,9 @@ static bool usable(const struct question *q, const struct gpup_gpu *gpu, struct 
     }
     if (gpup_gpu_free_slots(gpu) > 0)
         return true;
-    if (gpu->n_slots == 1)
+    if (gpu->mode == GPUP_MODE_PASSTHROUGH)
+        gpup_text_add(&text, "given whole to");
+    else if (gpu->n_slots == 1)
         gpup_text_add(&text, "its one partition is used by");
     else
         gpup_text_add(&text, "all %zu used by", gpu->n_slots);

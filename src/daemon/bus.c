@@ -93,6 +93,16 @@ static gboolean on_set_count(GpupGPU *gpu, GDBusMethodInvocation *invocation, gu
     return TRUE;
 }
 
+static gboolean on_set_passthrough(GpupGPU *gpu, GDBusMethodInvocation *invocation, gboolean on,
+                                   GVariant *options, struct gpup_bus *bus)
+{
+    static const char *const allowed[] = {"dry-run:b", NULL};
+
+    gpup_call_start(bus->daemon, invocation, GPUP_ACTION_PARTITION, gpup_gpu_get_key(gpu), allowed,
+                    gpup_verb_set_passthrough);
+    return TRUE;
+}
+
 static gboolean on_describe_counts(GpupGPU *gpu, GDBusMethodInvocation *invocation,
                                    struct gpup_bus *bus)
 {
@@ -166,6 +176,7 @@ static void refresh_gpu(struct gpup_bus *bus, GHashTable *wanted, struct gpup_gp
     if (is_new) {
         interface = gpup_gpu_skeleton_new();
         g_signal_connect(interface, "handle-set-partition-count", G_CALLBACK(on_set_count), bus);
+        g_signal_connect(interface, "handle-set-passthrough", G_CALLBACK(on_set_passthrough), bus);
         g_signal_connect(interface, "handle-describe-counts", G_CALLBACK(on_describe_counts), bus);
         g_signal_connect(interface, "handle-get-health", G_CALLBACK(on_get_health), bus);
         gpup_object_skeleton_set_gpu(object, interface);

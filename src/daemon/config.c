@@ -111,7 +111,7 @@ static int set_kind(const char *text, const char *group, struct gpup_config *c,
 {
     enum gpup_kind kind;
 
-    if (gpup_kind_from_name(text, &kind) < 0)
+    if (gpup_kind_from_name(text, &kind) < 0 || kind == GPUP_KIND_PASSTHROUGH)
         return gpup_error_set(err, EINVAL, "'%s' is no kind of partition: it is sriov or virtio",
                               text);
     return add_setting(c, group, "kind", text);

@@ -105,6 +105,28 @@ static void report_foreign(struct gpup_host *h, const struct gpup_gpu *gpu, unsi
                     id, gpu->n_slots, id, gpu->n_slots);
 }
 
+/* A GPU that is given whole to VMs: what is stored is done, what somebody else did is said. */
+static struct gpup_change *begin_whole(struct gpup_host *h, struct gpup_gpu *gpu)
+{
+    bool wanted = gpup_store_is_whole(h->folders->state, gpu->key);
+    bool is = gpu->mode == GPUP_MODE_PASSTHROUGH;
+    GPUP_AUTO_ERROR err = NULL;
+    struct gpup_change *change = NULL;
+
+    if (wanted && !is && !gpu->changing)
+        change = gpup_inventory_begin_passthrough(h->inventory, gpu, true, &err);
+    if (err)
+        problem(h, gpup_error_message(err));
+    if (is)
+        gpu->foreign = !wanted;
+    if (gpu->foreign)
+        add_problem(h,
+                    "%s was bound to VFIO by something else: gpup gpu passthrough %s on takes it "
+                    "over, off gives it back to the host",
+                    gpup_gpu_short_id(gpu), gpup_gpu_short_id(gpu));
+    return change;
+}
+
 /* NULL: there is nothing to do. */
 static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gpu)
 {
@@ -112,6 +134,8 @@ static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gp
     struct gpup_change *change = NULL;
     unsigned count = 0;
 
+    if (gpu->mode == GPUP_MODE_PASSTHROUGH || gpup_store_is_whole(h->folders->state, gpu->key))
+        return begin_whole(h, gpu);
     if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 && count > 0 &&
         gpu->n_slots == 0 && !gpu->changing)
         change = gpup_inventory_begin_partition(h->inventory, gpu, count, &err);
@@ -215,6 +239,38 @@ char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count)
     gpup_format_size(each, size, sizeof(size));
     return g_strdup_printf("%s: %u partition%s%s%s, also after reboot", gpup_gpu_short_id(gpu),
                            count, count == 1 ? "" : "s", each ? " of " : "", each ? size : "");
+}
+
+char *gpup_host_describe_passthrough(const struct gpup_gpu *gpu, bool on)
+{
+    return g_strdup_printf(on ? "%s: given whole to VMs (no partitions), also after reboot"
+                              : "%s: given back to the host",
+                           gpup_gpu_short_id(gpu));
+}
+
+struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *h, struct gpup_gpu *gpu, bool on,
+                                                struct gpup_error **err)
+{
+    struct gpup_change *change = gpup_inventory_begin_passthrough(h->inventory, gpu, on, err);
+
+    tell(h);
+    return change;
+}
+
+int gpup_host_end_passthrough(struct gpup_host *h, struct gpup_change *change, const char *key,
+                              bool on, GPtrArray *lines, struct gpup_error **err)
+{
+    int ret = gpup_change_end(change, err);
+    struct gpup_gpu *gpu = gpu_by_key(h, key);
+
+    if (ret == 0 && !gpu)
+        ret = gpup_error_set(err, ENODEV, "the GPU is gone");
+    if (ret == 0)
+        ret = gpup_store_set_whole(h->folders->state, gpu, on, err);
+    if (ret == 0)
+        g_ptr_array_add(lines, gpup_host_describe_passthrough(gpu, on));
+    tell(h);
+    return ret;
 }
 
 struct gpup_change *gpup_host_begin_partition(struct gpup_host *h, struct gpup_gpu *gpu,
@@ -653,6 +709,16 @@ static void adopt_claims(struct gpup_host *h)
     }
 }
 
+static unsigned wanted_count(const char *key, void *data)
+{
+    return gpup_store_peek_count(((const struct gpup_folders *)data)->state, key);
+}
+
+static char *whole_key(const char *address, const char *pci_id, void *data)
+{
+    return gpup_store_whole_key(((const struct gpup_folders *)data)->state, address, pci_id);
+}
+
 static void inventory_changed(void *data)
 {
     gpup_host_check_cleared(data);
@@ -694,6 +760,9 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
                                      .helper = folders->gpu_helper,
                                      .pci_ids = (const char *const *)config->pci_ids,
                                      .settings_by_gpu = config->settings_by_gpu,
+                                     .wanted = wanted_count,
+                                     .whole_key = whole_key,
+                                     .data = (void *)folders,
                                      .software = config->software,
                                      .software_memory = config->software_memory,
                                      .software_cpus = config->software_cpus,

@@ -64,6 +64,14 @@ char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count);
 /* `lines` (char *) get what was done, or with dry_run would be. */
 int gpup_host_partition(struct gpup_host *host, struct gpup_gpu *gpu, unsigned count, bool dry_run,
                         GPtrArray *lines, struct gpup_error **err);
+/* A GPU given whole to VMs (bound to VFIO, also after a reboot), or back to the host. As above. */
+struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *host, struct gpup_gpu *gpu,
+                                                bool on, struct gpup_error **err);
+int gpup_host_end_passthrough(struct gpup_host *host, struct gpup_change *change, const char *key,
+                              bool on, GPtrArray *lines, struct gpup_error **err);
+/* What it would say or says of it. The caller's. */
+char *gpup_host_describe_passthrough(const struct gpup_gpu *gpu, bool on);
+
 /* The same without blocking: gpup_change_run() in between, on any thread. key: the GPU's. */
 struct gpup_change *gpup_host_begin_partition(struct gpup_host *host, struct gpup_gpu *gpu,
                                               unsigned count, struct gpup_error **err);

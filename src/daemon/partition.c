@@ -159,6 +159,47 @@ void gpup_verb_set_count(struct gpup_call *call)
         gpup_call_also(call, GPUP_ACTION_START, power_off);
 }
 
+/* ---- whole GPUs ---- */
+
+static bool passthrough_of(struct gpup_call *call)
+{
+    gboolean on;
+
+    g_variant_get_child(call->parameters, 0, "b", &on);
+    return on;
+}
+
+static void passed_through(struct gpup_call *call)
+{
+    struct gpup_error *error = NULL;
+
+    if (gpup_host_end_passthrough(call->daemon->host, call->data, call->gpu_key,
+                                  passthrough_of(call), call->lines, &error) < 0)
+        gpup_call_fail(call, error);
+    else
+        partitioned_event(call);
+}
+
+void gpup_verb_set_passthrough(struct gpup_call *call)
+{
+    struct gpup_gpu *gpu = gpu_of(call);
+    struct gpup_error *error = NULL;
+    bool on = passthrough_of(call);
+
+    if (!gpu)
+        gpup_error_set(&error, ENOENT, "the GPU is gone");
+    else if (!gpup_call_is_dry(call))
+        call->data = gpup_host_begin_passthrough(call->daemon->host, gpu, on, &error);
+    else if (gpup_inventory_may_pass_through(gpu, on, &error) == 0)
+        g_ptr_array_add(call->lines, gpup_host_describe_passthrough(gpu, on));
+    if (error)
+        gpup_call_fail(call, error);
+    else if (gpup_call_is_dry(call))
+        gpup_call_finish(call);
+    else
+        gpup_call_work(call, change_work, passed_through);
+}
+
 static void rescanned(struct gpup_call *call)
 {
     struct gpup_error *error = NULL;

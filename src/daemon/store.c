@@ -62,6 +62,85 @@ int gpup_store_get_count(const char *dir, const struct gpup_gpu *gpu, unsigned *
     return 0;
 }
 
+/* Reads and reports nothing: a damaged entry is left to who can. NULL: there is none. */
+static GKeyFile *peek(const char *path)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+
+    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, NULL) ||
+        g_key_file_get_integer(file, GROUP, "version", NULL) != GPUP_KEYFILE_VERSION)
+        return NULL;
+    return g_steal_pointer(&file);
+}
+
+int gpup_store_set_whole(const char *dir, const struct gpup_gpu *gpu, bool on,
+                         struct gpup_error **err)
+{
+    g_autofree char *path = path_of(dir, gpu->key);
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autoptr(GKeyFile) file = g_key_file_new();
+
+    if (!on)
+        return gpup_keyfile_remove(path, err);
+    if (g_mkdir_with_parents(folder, 0700) < 0)
+        return gpup_error_set(err, errno, "%s: %s", folder, g_strerror(errno));
+    g_key_file_set_integer(file, GROUP, "version", GPUP_KEYFILE_VERSION);
+    g_key_file_set_string(file, GROUP, "key", gpu->key);
+    g_key_file_set_string(file, GROUP, "id", gpu->id);
+    g_key_file_set_string(file, GROUP, "pci-id", gpu->pci_id ? gpu->pci_id : "");
+    g_key_file_set_string(file, GROUP, "name", gpu->name);
+    g_key_file_set_boolean(file, GROUP, "passthrough", TRUE);
+    return gpup_keyfile_write(path, file, err);
+}
+
+bool gpup_store_is_whole(const char *dir, const char *key)
+{
+    g_autofree char *path = path_of(dir, key);
+    g_autoptr(GKeyFile) file = peek(path);
+
+    return file && g_key_file_get_boolean(file, GROUP, "passthrough", NULL);
+}
+
+unsigned gpup_store_peek_count(const char *dir, const char *key)
+{
+    g_autofree char *path = path_of(dir, key);
+    g_autoptr(GKeyFile) file = peek(path);
+    guint64 value = file ? g_key_file_get_uint64(file, GROUP, "count", NULL) : 0;
+
+    return value > GPUP_MAX_SLOTS ? 0 : (unsigned)value;
+}
+
+static char *whole_key(const char *path, const char *address, const char *pci_id)
+{
+    g_autoptr(GKeyFile) file = peek(path);
+    g_autofree char *id = NULL;
+    g_autofree char *ids = NULL;
+
+    if (!file || !g_key_file_get_boolean(file, GROUP, "passthrough", NULL))
+        return NULL;
+    id = g_key_file_get_string(file, GROUP, "id", NULL);
+    ids = g_key_file_get_string(file, GROUP, "pci-id", NULL);
+    if (g_strcmp0(id, address) != 0 || g_strcmp0(ids, pci_id) != 0)
+        return NULL;
+    return g_key_file_get_string(file, GROUP, "key", NULL);
+}
+
+char *gpup_store_whole_key(const char *dir, const char *address, const char *pci_id)
+{
+    g_autofree char *folder = g_build_filename(dir, "gpus", NULL);
+    g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    while (entries && (name = g_dir_read_name(entries))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        char *key = whole_key(path, address, pci_id);
+
+        if (key)
+            return key;
+    }
+    return NULL;
+}
+
 GPtrArray *gpup_store_keys(const char *dir)
 {
     GPtrArray *keys = g_ptr_array_new_with_free_func(g_free);

@@ -19,6 +19,14 @@ int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned c
 /* 0 when nothing is stored. A damaged entry is reported (-EIO) once, then there is none. */
 int gpup_store_get_count(const char *dir, const struct gpup_gpu *gpu, unsigned *count,
                          struct gpup_error **err);
+/* Whether it is to be given whole to VMs; off removes the entry. */
+int gpup_store_set_whole(const char *dir, const struct gpup_gpu *gpu, bool on,
+                         struct gpup_error **err);
+/* These only look, from any thread: a damaged entry is not there for them. */
+unsigned gpup_store_peek_count(const char *dir, const char *key);
+bool gpup_store_is_whole(const char *dir, const char *key);
+/* The key of the one that is given whole to VMs and sits at this address; the caller's, or NULL. */
+char *gpup_store_whole_key(const char *dir, const char *address, const char *pci_id);
 /* The keys of all entries (char *). */
 GPtrArray *gpup_store_keys(const char *dir);
 

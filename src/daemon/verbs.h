@@ -12,6 +12,7 @@ void gpup_verb_start_vm(struct gpup_call *call);
 void gpup_verb_stop_vm(struct gpup_call *call);
 void gpup_verb_rescan(struct gpup_call *call);
 void gpup_verb_set_count(struct gpup_call *call);
+void gpup_verb_set_passthrough(struct gpup_call *call);
 
 /* Reading: answers at once, for everybody whom the bus lets in. */
 void gpup_verb_explain(struct gpup_daemon *daemon, GDBusMethodInvocation *invocation,

@@ -18,6 +18,7 @@ struct gpup_change {
     char *key; /* of the GPU; NULL: a rescan */
     char *address;
     enum gpup_op op;
+    bool whole; /* given whole to VMs, or back */
     unsigned n, slot;
     struct gpup_job *job;  /* NULL: nothing to be done in hardware */
     GHashTable *no_answer; /* a rescan: GPUs that are not asked */
@@ -77,10 +78,10 @@ static void changed(struct gpup_inventory *inventory)
 void gpup_change_run(struct gpup_change *c)
 {
     c->ran = true;
-    if (!c->key)
-        c->fresh = gpup_probe(&c->system, c->no_answer);
-    else if (c->job)
+    if (c->job)
         gpup_job_run(c->job, &c->facts, &c->function, &c->stuck, &c->error);
+    if (c->no_answer)
+        c->fresh = gpup_probe(&c->system, c->no_answer);
 }
 
 /* ---- the end of one ---- */
@@ -134,11 +135,17 @@ static void put_in(struct gpup_change *c)
 {
     struct gpup_gpu *gpu = c->key ? gpup_inventory_by_key(c->inventory, c->key) : NULL;
 
-    if (c->fresh)
+    if (gpu && c->whole) /* of which kind it is now, only looking at it tells */
+        gpu->changing = false;
+    if (c->fresh) {
         gpup_inventory_adopt(c->inventory, g_steal_pointer(&c->fresh));
+        gpu = c->key ? gpup_inventory_by_key(c->inventory, c->key) : NULL;
+    }
     if (!gpu)
         return;
-    if (c->op == GPUP_OP_CREATE || c->op == GPUP_OP_DESTROY)
+    if (c->whole)
+        gpu->foreign = gpu->foreign && c->error;
+    else if (c->op == GPUP_OP_CREATE || c->op == GPUP_OP_DESTROY)
         end_partition(c, gpu);
     else if (c->op == GPUP_OP_DESCRIBE)
         end_describe(c, gpu);
@@ -289,16 +296,41 @@ struct gpup_change *gpup_inventory_begin_partition(struct gpup_inventory *invent
     return c;
 }
 
-struct gpup_change *gpup_inventory_begin_rescan(struct gpup_inventory *inventory)
+/* The hardware is looked at, too. */
+static void look_again(struct gpup_change *c)
 {
-    struct gpup_change *c = change_new(inventory, NULL, GPUP_OP_DESCRIBE);
     GHashTableIter iter;
     void *address;
 
     c->no_answer = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_hash_table_iter_init(&iter, inventory->stuck);
+    g_hash_table_iter_init(&iter, c->inventory->stuck);
     while (g_hash_table_iter_next(&iter, &address, NULL))
         g_hash_table_add(c->no_answer, g_strdup(address));
+}
+
+struct gpup_change *gpup_inventory_begin_rescan(struct gpup_inventory *inventory)
+{
+    struct gpup_change *c = change_new(inventory, NULL, GPUP_OP_DESCRIBE);
+
+    look_again(c);
+    return c;
+}
+
+struct gpup_change *gpup_inventory_begin_passthrough(struct gpup_inventory *inventory,
+                                                     struct gpup_gpu *gpu, bool on,
+                                                     struct gpup_error **err)
+{
+    bool is = gpu->mode == GPUP_MODE_PASSTHROUGH;
+    struct gpup_change *c;
+
+    if (gpup_inventory_may_pass_through(gpu, on, err) < 0)
+        return NULL;
+    c = change_new(inventory, gpu, on ? GPUP_OP_CREATE : GPUP_OP_DESTROY);
+    c->whole = true;
+    if (is != on)
+        c->job = gpup_job_new(&inventory->system, &gpup_provider_whole, gpu, c->op, 1, NULL);
+    look_again(c);
+    gpu->changing = true;
     return c;
 }
 

@@ -306,7 +306,8 @@ void gpup_facts_apply(const struct gpup_facts *facts, struct gpup_gpu *gpu, bool
     gpu->fixed_vram = smallest(facts, gpu);
     free(gpu->reason);
     gpu->reason = facts->unusable ? strdup(facts->unusable) : NULL;
-    gpu->mode = facts->unusable ? GPUP_MODE_UNUSABLE
-                : gpu->n_slots  ? GPUP_MODE_PARTITIONED
-                                : GPUP_MODE_UNUSED;
+    gpu->mode = facts->unusable                      ? GPUP_MODE_UNUSABLE
+                : gpu->kind == GPUP_KIND_PASSTHROUGH ? GPUP_MODE_PASSTHROUGH
+                : gpu->n_slots                       ? GPUP_MODE_PARTITIONED
+                                                     : GPUP_MODE_UNUSED;
 }

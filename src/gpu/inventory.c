@@ -122,8 +122,26 @@ static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
         to->mode = GPUP_MODE_PARTITIONED;
 }
 
+/* A GPU that was just given whole to VMs has lost the driver that knew its key. */
+static void keep_keys(struct gpup_inventory *inventory, GArray *fresh)
+{
+    for (guint i = 0; i < fresh->len; i++) {
+        struct gpup_gpu *gpu = entry_at(fresh, i)->gpu;
+
+        for (guint k = 0; gpu->kind == GPUP_KIND_PASSTHROUGH && k < inventory->entries->len; k++) {
+            struct gpup_gpu *old = entry_at(inventory->entries, k)->gpu;
+
+            if (strcmp(old->id, gpu->id) == 0 && g_strcmp0(old->pci_id, gpu->pci_id) == 0) {
+                free(gpu->key);
+                gpu->key = strdup(old->key);
+            }
+        }
+    }
+}
+
 void gpup_inventory_adopt(struct gpup_inventory *inventory, GArray *fresh)
 {
+    keep_keys(inventory, fresh);
     for (guint i = 0; i < inventory->entries->len; i++) {
         struct gpup_entry *old = entry_at(inventory->entries, i);
         struct gpup_entry *now = find_by_key(fresh, old->gpu->key);
@@ -169,8 +187,10 @@ static int check_count(const struct gpup_gpu *gpu, unsigned n, struct gpup_error
         return gpup_error_set(err, EINVAL, "%s cannot be partitioned: %s", gpup_gpu_short_id(gpu),
                               gpu->reason ? gpu->reason : "it is not usable");
     if (gpu->mode == GPUP_MODE_PASSTHROUGH)
-        return gpup_error_set(err, EINVAL, "%s cannot be partitioned: it is given whole to a VM",
-                              gpup_gpu_short_id(gpu));
+        return gpup_error_set(err, EINVAL,
+                              "%s cannot be partitioned: it is given whole to VMs; gpup gpu "
+                              "passthrough %s off ends that",
+                              gpup_gpu_short_id(gpu), gpup_gpu_short_id(gpu));
     if (n > 0 && !gpup_gpu_count_is_valid(gpu, n)) {
         add_valid_counts(&text, gpu);
         return gpup_error_set(err, EINVAL,
@@ -202,6 +222,27 @@ int gpup_inventory_may_partition(const struct gpup_gpu *gpu, unsigned n, struct 
     int ret = check_count(gpu, n, err);
 
     return ret < 0 || n == gpu->n_slots ? ret : check_free(gpu, n, err);
+}
+
+int gpup_inventory_may_pass_through(const struct gpup_gpu *gpu, bool on, struct gpup_error **err)
+{
+    const char *id = gpup_gpu_short_id(gpu);
+
+    if (gpu->changing)
+        return gpup_error_set(err, EBUSY, "%s is being changed at this moment; try again", id);
+    if (!gpup_pci_is_address(gpu->id))
+        return gpup_error_set(err, EINVAL, "%s is no hardware that a VM could get", id);
+    if (gpu->mode == GPUP_MODE_WEDGED)
+        return gpup_error_set(err, EINVAL, "%s cannot be given whole to a VM: %s", id, gpu->reason);
+    if (gpu->mode != GPUP_MODE_PASSTHROUGH && on && gpu->n_slots > 0)
+        return gpup_error_set(err, EBUSY,
+                              "%s is cut into %zu partitions, so it cannot be given whole to a VM: "
+                              "gpup gpu partition %s 0 first",
+                              id, gpu->n_slots, id);
+    if (gpu->mode == GPUP_MODE_PASSTHROUGH && !on && gpup_gpu_free_slots(gpu) == 0)
+        return gpup_error_set(err, EBUSY, "%s is given whole to %s; stop that VM first", id,
+                              gpu->slots && gpu->slots[0].vm ? gpu->slots[0].vm : "a VM");
+    return 0;
 }
 
 int gpup_inventory_take(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned slot,

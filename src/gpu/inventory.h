@@ -54,6 +54,12 @@ int gpup_change_end(struct gpup_change *change, struct gpup_error **err);
 struct gpup_change *gpup_inventory_begin_partition(struct gpup_inventory *inventory,
                                                    struct gpup_gpu *gpu, unsigned n,
                                                    struct gpup_error **err);
+/* Gives a GPU whole to VMs (bound to VFIO, one slot), or back to the host. NULL and -EBUSY while it
+ * has partitions or a VM has it, -EINVAL where that cannot be. */
+struct gpup_change *gpup_inventory_begin_passthrough(struct gpup_inventory *inventory,
+                                                     struct gpup_gpu *gpu, bool on,
+                                                     struct gpup_error **err);
+int gpup_inventory_may_pass_through(const struct gpup_gpu *gpu, bool on, struct gpup_error **err);
 /* Looks again. GPUs with slots in use keep them (matched by stable key) even when they are gone:
  * those become unusable with the reason. */
 struct gpup_change *gpup_inventory_begin_rescan(struct gpup_inventory *inventory);

@@ -322,7 +322,7 @@ static int restore(struct served *s, unsigned before, struct gpup_error **err)
 
 static int recreate(struct served *s, struct gpup_facts *facts, struct gpup_error **err)
 {
-    unsigned before = partitions_now(s);
+    unsigned before = s->provider == &gpup_provider_whole ? 0 : partitions_now(s);
     int ret = s->provider->destroy && before > 0 ? s->provider->destroy(&s->target, err) : 0;
 
     if (ret < 0)

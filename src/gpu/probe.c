@@ -52,6 +52,18 @@ static const struct gpup_provider *provider_for(const struct gpup_system *system
     return NULL;
 }
 
+/* The key that it had with its own driver. */
+static void keep_key(const struct gpup_system *system, struct gpup_gpu *gpu)
+{
+    g_autofree char *key =
+        system->whole_key ? system->whole_key(gpu->id, gpu->pci_id, system->data) : NULL;
+
+    if (!key)
+        return;
+    free(gpu->key);
+    gpu->key = strdup(key);
+}
+
 static void add_functions(const struct gpup_system *system, GArray *entries)
 {
     g_autoptr(GPtrArray) list = gpup_pci_list(system);
@@ -63,6 +75,8 @@ static void add_functions(const struct gpup_system *system, GArray *entries)
             continue;
         entry.gpu = gpup_pci_gpu(system, list->pdata[i]);
         entry.gpu->kind = entry.provider->kind;
+        if (entry.gpu->kind == GPUP_KIND_PASSTHROUGH)
+            keep_key(system, entry.gpu);
         g_array_append_val(entries, entry);
     }
 }

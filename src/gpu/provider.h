@@ -65,6 +65,7 @@ struct gpup_provider {
                    struct gpup_error **err);
 };
 
+extern const struct gpup_provider gpup_provider_whole;
 extern const struct gpup_provider gpup_provider_xe;
 extern const struct gpup_provider gpup_provider_sriov;
 extern const struct gpup_provider gpup_provider_software;

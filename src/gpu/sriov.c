@@ -30,6 +30,11 @@ static int explain(const struct gpup_target *t, unsigned n, int code, struct gpu
 
     switch (code) {
     case ENOENT:
+        if (driver && gpup_vfio_is_driver(driver))
+            return gpup_error_set(err, EBUSY,
+                                  "%s: it is given whole to a VM (driver %s), so it cannot be "
+                                  "partitioned",
+                                  t->name, driver);
         if (!driver)
             return gpup_error_set(err, code,
                                   "%s: no driver has it, and only its driver can make VFs: load "
@@ -83,7 +88,7 @@ int gpup_sriov_enable(const struct gpup_target *t, unsigned n, struct gpup_error
     set_autoprobe(t, false); /* the host's driver is not to take what is a VM's */
     ret = gpup_sysfs_write_number(t->pci->dir, "sriov_numvfs", n);
     if (ret < 0)
-        explain(t, n, -ret, err);
+        ret = explain(t, n, -ret, err);
     else
         ret = gpup_sriov_count(t, &made, err);
     if (ret == 0 && made < n) /* a driver that makes fewer only logs it */

@@ -31,7 +31,7 @@ char *gpup_vfio_driver(const struct gpup_system *system, const char *address)
 
 /* ---- IOMMU group ---- */
 
-static bool is_vfio_driver(const char *driver)
+bool gpup_vfio_is_driver(const char *driver)
 {
     return strcmp(driver, "vfio-pci") == 0 || g_str_has_suffix(driver, "-vfio-pci") ||
            g_str_has_suffix(driver, "_vfio_pci");
@@ -55,7 +55,7 @@ int gpup_vfio_check_group(const struct gpup_system *system, const char *address,
 
         if (!member || strcmp(member->address, address) == 0 ||
             member->class >> 16 == CLASS_BRIDGE || !member->driver ||
-            is_vfio_driver(member->driver))
+            gpup_vfio_is_driver(member->driver))
             continue;
         return gpup_error_set(err, EBUSY,
                               "%s is in IOMMU group %s together with %s (driver %s), and a group "
@@ -69,17 +69,42 @@ int gpup_vfio_check_group(const struct gpup_system *system, const char *address,
 
 /* ---- who has it open ---- */
 
-/* The device nodes through which a process can have it: the group's and the function's own. */
+/* "Device Minor: 	 0" of NVIDIA's driver */
+static char *nvidia_minor(const struct gpup_system *system, const char *address)
+{
+    g_autofree char *path =
+        g_build_filename(system->proc, "driver", "nvidia", "gpus", address, "information", NULL);
+    g_autofree char *text = NULL;
+    const char *line;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return NULL;
+    line = strstr(text, "Device Minor:");
+    if (!line)
+        return NULL;
+    line += strlen("Device Minor:");
+    line += strspn(line, " \t");
+    return g_strndup(line, strspn(line, "0123456789"));
+}
+
+/* The device nodes through which a process can have it: of VFIO, the group's and the
+ * function's own; of the host's driver. */
 static void add_nodes(const struct gpup_system *system, const char *address, GPtrArray *nodes)
 {
     g_autofree char *dir = dir_of(system, address);
     g_autofree char *group = gpup_sysfs_link_name(dir, "iommu_group");
     g_autoptr(GPtrArray) own = gpup_sysfs_list(dir, "vfio-dev");
+    g_autoptr(GPtrArray) drm = gpup_sysfs_list(dir, "drm");
+    g_autofree char *minor = nvidia_minor(system, address);
 
     if (group)
         g_ptr_array_add(nodes, g_build_filename("/dev/vfio", group, NULL));
     for (guint i = 0; i < own->len; i++)
         g_ptr_array_add(nodes, g_build_filename("/dev/vfio/devices", own->pdata[i], NULL));
+    for (guint i = 0; i < drm->len; i++)
+        g_ptr_array_add(nodes, g_build_filename("/dev/dri", drm->pdata[i], NULL));
+    if (minor)
+        g_ptr_array_add(nodes, g_strconcat("/dev/nvidia", minor, NULL));
 }
 
 static bool has_open(const char *process, GPtrArray *nodes)

@@ -30,6 +30,8 @@ int gpup_vfio_unbind(const struct gpup_system *system, const char *address, bool
 /* Function-level reset, where it offers one. */
 int gpup_vfio_reset(const struct gpup_system *system, const char *address, struct gpup_error **err);
 
+/* vfio-pci, or a variant of it. */
+bool gpup_vfio_is_driver(const char *driver);
 /* The driver it has, or NULL. The caller's. */
 char *gpup_vfio_driver(const struct gpup_system *system, const char *address);
 

@@ -411,6 +411,8 @@ static void add_gpu(const char *address, char **words)
         g_strfreev(pair);
     }
     d->group = iommu ? next_group++ : -1;
+    if (device_fact(d, "with", NULL) && find(device_fact(d, "with", NULL)))
+        d->group = find(device_fact(d, "with", NULL))->group;
     add_common(d, device_fact(d, "vendor", "0x1234"), device_fact(d, "device", "0x0001"),
                device_fact(d, "class", "0x030000"));
     device_file(d, 0444, device_fact(d, "subvendor", "0x0000"), "subsystem_vendor");
@@ -453,6 +455,22 @@ static void hold(struct device *d, const char *name, bool on)
 
 /* ---- the test's orders ---- */
 
+/* A program of the host that draws with it. */
+static void draw(struct device *d, const char *name)
+{
+    device_file(d, 0444, "", "drm/renderD128/uevent");
+    tree_file(0444, name, "/proc/4242/comm");
+    tree_link("/dev/dri/renderD128", "/proc/4242/fd/9");
+}
+
+static int rebind(struct device *d, const char *driver)
+{
+    unbind(d);
+    g_clear_pointer(&d->override, g_free);
+    d->override = g_strdup(driver);
+    return device_bind(d, driver);
+}
+
 static int control_device(struct device *d, char **words, guint n)
 {
     const char *order = words[0];
@@ -467,6 +485,10 @@ static int control_device(struct device *d, char **words, guint n)
         d->hang = strcmp(words[2], "on") == 0;
     } else if (strcmp(order, "hold") == 0 && n == 3) {
         hold(d, words[2], true);
+    } else if (strcmp(order, "draw") == 0 && n == 3) {
+        draw(d, words[2]);
+    } else if (strcmp(order, "rebind") == 0 && n == 3) {
+        return rebind(d, words[2]);
     } else if (strcmp(order, "close") == 0) {
         hold(d, NULL, false);
     } else if (strcmp(order, "driver") == 0 && n == 3) {
