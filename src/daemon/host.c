@@ -253,7 +253,7 @@ struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *h, struct gpup
 {
     struct gpup_change *change = gpup_inventory_begin_passthrough(h->inventory, gpu, on, err);
 
-    tell(h);
+    gpup_host_tell(h);
     return change;
 }
 
@@ -269,7 +269,7 @@ int gpup_host_end_passthrough(struct gpup_host *h, struct gpup_change *change, c
         ret = gpup_store_set_whole(h->folders->state, gpu, on, err);
     if (ret == 0)
         g_ptr_array_add(lines, gpup_host_describe_passthrough(gpu, on));
-    tell(h);
+    gpup_host_tell(h);
     return ret;
 }
 
