@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "daemon/keyfile.h"
+#include "fault/fault.h"
 
 #include <errno.h>
 #include <string.h>
@@ -102,6 +103,7 @@ int gpup_claim_save(const char *run_dir, const struct gpup_claim *c, struct gpup
     g_key_file_set_uint64(file, GROUP, "renderer-start", c->renderer_start);
     save_grant(file, &c->grant);
     ret = gpup_keyfile_write(path, file, err);
+    GPUP_FAULT("gpupd.claim.written");
     if (ret == 0 && !g_file_test(vm, G_FILE_TEST_EXISTS) &&
         !g_file_set_contents_full(vm, "", 0, G_FILE_SET_CONTENTS_NONE, 0644, &error))
         ret = gpup_error_set(err, EIO, "%s", error->message);
@@ -114,7 +116,11 @@ void gpup_claim_forget(const char *run_dir, const char *adapter)
     g_autofree char *vm = vm_path(run_dir, adapter);
     GPUP_AUTO_ERROR err = NULL;
 
-    if (gpup_keyfile_remove(vm, &err) < 0 || gpup_keyfile_remove(path, &err) < 0)
+    if (gpup_keyfile_remove(vm, &err) == 0) {
+        GPUP_FAULT("gpupd.release.half");
+        gpup_keyfile_remove(path, &err);
+    }
+    if (err)
         g_warning("%s", gpup_error_message(err));
 }
 

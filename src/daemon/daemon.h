@@ -20,6 +20,8 @@ struct gpup_daemon {
     struct gpup_vms *vms;
     struct gpup_bus *bus;
     guint checking;        /* soon (provisional.c) */
+    bool adopting;         /* a VM that runs without a claim is being looked at */
+    GHashTable *adopted;   /* UUID -> when libvirt was asked for it (gint64 *): those that were */
     bool moving;           /* a definition is being changed */
     GHashTable *unmovable; /* VM's UUID -> address that its definition could not be given */
 };

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/units.h"
 #include "daemon/store.h"
+#include "fault/fault.h"
 #include "vm/adapter_xml.h"
 
 #include <errno.h>
@@ -289,6 +290,7 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
     unsigned before = gpu ? (unsigned)gpu->n_slots : 0;
     int ret = gpup_change_end(change, err);
 
+    GPUP_FAULT("gpupd.partition.made");
     gpu = gpu_by_key(h, key);
     if (ret == 0 && !gpu)
         ret = gpup_error_set(err, ENODEV, "the GPU is gone");
@@ -297,6 +299,7 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
         if (ret < 0) /* what would not outlive a reboot is not done at all */
             gpup_inventory_partition(h->inventory, gpu, before, NULL);
     }
+    GPUP_FAULT("gpupd.partition.stored");
     if (ret == 0)
         g_ptr_array_add(lines, gpup_host_describe(gpu, count));
     gpup_host_tell(h);
@@ -325,6 +328,11 @@ int gpup_host_partition(struct gpup_host *h, struct gpup_gpu *gpu, unsigned coun
 }
 
 /* ---- claims ---- */
+
+gint64 gpup_host_settled(struct gpup_host *h)
+{
+    return h->settled;
+}
 
 GHashTable *gpup_host_claims(struct gpup_host *h)
 {
@@ -383,8 +391,10 @@ void gpup_host_drop_claim(struct gpup_host *h, const char *adapter, const char *
         gpup_inventory_give_back(h->inventory, gpu, claim->slot, &err) < 0)
         g_warning("freeing %s's partition: %s", claim->vm, gpup_error_message(err));
     gpup_host_tell_claim(h, claim, GPUP_EVENT_STOP, user);
+    GPUP_FAULT("gpupd.release.given-back");
     gpup_claim_forget(h->folders->run, claim->adapter);
     g_hash_table_remove(h->claims, claim->adapter);
+    h->settled = g_get_monotonic_time();
     gpup_host_tell(h);
 }
 
@@ -478,6 +488,7 @@ int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gp
     int ret = gpup_inventory_take(h->inventory, gpu, claim->slot, claim->adapter, claim->vm,
                                   &claim->grant, err);
 
+    GPUP_FAULT("gpupd.prepare.taken");
     if (ret == 0) {
         ret = gpup_claim_save(h->folders->run, claim, err);
         if (ret < 0) {
@@ -517,8 +528,10 @@ static int resolve_and_take(struct gpup_host *h, const struct gpup_domain_info *
 
     if (ret < 0) {
         count_refusal(h, info->adapter);
+        h->settled = g_get_monotonic_time();
         return ret;
     }
+    GPUP_FAULT("gpupd.prepare.resolved");
     claim = gpup_claim_new(info->adapter->id, info->name, info->uuid, info->id);
     claim->gpu = g_strdup(gpus[placement.gpu]->key);
     claim->slot = placement.slot;

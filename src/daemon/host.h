@@ -122,6 +122,9 @@ void gpup_host_free_adapter(struct gpup_host *host, const char *adapter);
 /* The claim of an adapter or of a VM (by UUID), borrowed, or NULL. */
 struct gpup_claim *gpup_host_claim(struct gpup_host *host, const char *adapter);
 struct gpup_claim *gpup_host_claim_of_vm(struct gpup_host *host, const char *uuid);
+/* When a partition was freed or a start refused last (monotonic, microseconds): its VM was ending.
+ */
+gint64 gpup_host_settled(struct gpup_host *host);
 GHashTable *gpup_host_claims(struct gpup_host *host); /* adapter -> struct gpup_claim * */
 /* The GPU that a claim is on; NULL when it is gone. */
 struct gpup_gpu *gpup_host_gpu_of(struct gpup_host *host, const struct gpup_claim *claim);

@@ -21,6 +21,7 @@ struct gpup_host {
     GPtrArray *waiting; /* struct gpup_start *: until what others had is cleared, owned */
     struct gpup_events *events;
     struct gpup_health *health;
+    gint64 settled; /* monotonic, us: when a partition was freed or a start refused last */
 };
 
 /* A VM's start, from its `prepare` until there is an answer. */

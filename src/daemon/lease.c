@@ -5,6 +5,7 @@
 #include "core/units.h"
 #include "daemon/peer.h"
 #include "daemon/renderer.h"
+#include "fault/fault.h"
 #include "wire/gpu_time.h"
 #include "wire/seqpacket.h"
 
@@ -299,17 +300,20 @@ static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
     const int fds[] = {renderer->sock, renderer->pidfd};
     int watched = fcntl(renderer->pidfd, F_DUPFD_CLOEXEC, 3);
 
+    GPUP_FAULT("gpupd.renderer.started");
     if (watched >= 0)
         g_unix_fd_add(watched, G_IO_IN, reap, NULL);
     gpup_lease_kill_renderer(lease);
     lease->renderer = renderer->pidfd;
     *lease->degraded |= renderer->degraded;
     record(lease);
+    GPUP_FAULT("gpupd.renderer.recorded");
     tell_arbiter(lease);
     /* where it cannot be told (the lease has just ended), end of file ends the renderer */
     if (lease->sock >= 0)
         gpup_seqpacket_send(lease->sock, &m, sizeof(m), fds, 2, MSG_DONTWAIT);
     close(renderer->sock);
+    GPUP_FAULT("gpupd.renderer.handed");
     lease->setup.changed(lease->setup.data);
 }
 

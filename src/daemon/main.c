@@ -48,7 +48,8 @@ static gboolean on_reconcile(void *data)
 {
     struct gpupd *g = data;
 
-    gpup_reconcile(&g->daemon);
+    if (gpup_reconcile(&g->daemon))
+        gpup_vms_refresh(g->daemon.vms);
     return G_SOURCE_CONTINUE;
 }
 
@@ -130,6 +131,7 @@ static int start(struct gpupd *g, struct gpup_error **err)
                                        .group = g->options.group,
                                        .changed = on_changed,
                                        .data = g};
+    d->adopted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     d->server = gpup_server_new(&setup, err);
     if (!d->server)
         return -EIO;
@@ -155,6 +157,7 @@ static void stop(struct gpupd *g)
     if (d->unmovable)
         gpup_provisional_end(d);
     g_clear_pointer(&d->vms, gpup_vms_free);
+    g_clear_pointer(&d->adopted, g_hash_table_unref);
     gpup_host_free(d->host);
     gpup_events_free(d->events);
     gpup_health_free(d->health);

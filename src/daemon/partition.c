@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "daemon/authority.h"
 #include "daemon/verbs.h"
+#include "fault/fault.h"
 #include "gpu/inventory.h"
 
 #include <errno.h>
@@ -103,6 +104,7 @@ static int power_off_work(struct gpup_call *call, struct gpup_error **err)
                 vm, gpup_error_message(why), done->len ? "; powered off already:" : "", done->str);
         g_string_append_printf(done, " %s", vm);
     }
+    GPUP_FAULT("gpupd.partition.powered-off");
     return 0;
 }
 

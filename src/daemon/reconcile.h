@@ -5,11 +5,13 @@
 #include "daemon/daemon.h"
 
 /*
- * Frees the partitions of VMs that libvirt says are not running, that have no device process, and
- * whose start is not under way: after a libvirtd that was killed between `prepare` and `release`,
- * or a `release` that gpupd missed while it was down. Called when the list of VMs is new, and now
- * and then.
+ * Makes claims agree with what libvirt says runs. Called when the list of VMs is new, and now and
+ * then; true: a later list is needed to tell.
+ *
+ * The partition of a VM that is not running and has no device process is freed: a libvirtd was
+ * killed between `prepare` and `release`, or gpupd was down at the `release`. A VM that runs with
+ * an adapter and has no claim (its reservation was lost) gets one where it fits.
  */
-void gpup_reconcile(struct gpup_daemon *daemon);
+bool gpup_reconcile(struct gpup_daemon *daemon);
 
 #endif

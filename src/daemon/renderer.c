@@ -2,6 +2,7 @@
 #include "daemon/renderer.h"
 
 #include "core/error.h"
+#include "fault/fault.h"
 #include "sandbox/sandbox.h"
 
 #include <errno.h>
@@ -63,7 +64,11 @@ static int spawn(const struct gpup_renderer_spec *spec, int sock, struct gpup_re
     g_autofree char *threads = g_strdup_printf("LP_NUM_THREADS=%u", spec->threads);
     char name[] = "gpup-render", socket_option[] = "--socket-fd=3";
     char *argv[] = {name, socket_option, spec->node ? node_option : NULL, NULL};
+#ifdef GPUP_FAULT_POINTS
+    char *envp[] = {threads, gpup_fault_environment(), NULL};
+#else
     char *envp[] = {spec->node ? NULL : threads, NULL};
+#endif
     const char *nodes[] = {spec->node, NULL};
     const struct sandbox_fd fds[] = {{.fd = sock, .target = SOCKET_TARGET}};
     struct sandbox_spec sandbox = {

@@ -5,6 +5,7 @@
 #include "core/units.h"
 #include "daemon/lease.h"
 #include "daemon/peer.h"
+#include "fault/fault.h"
 #include "wire/seqpacket.h"
 
 #include <errno.h>
@@ -116,18 +117,26 @@ static int serve_op(struct gpup_server *s, const struct gpup_msg_hook *hook, con
                     size_t length, struct gpup_error **err)
 {
     char adapter[37];
+    int ret;
 
     switch (hook->op) {
     case GPUP_HOOK_STARTED:
+        GPUP_FAULT("gpupd.started.asked");
         gpup_host_started(s->setup.host, xml, length);
+        GPUP_FAULT("gpupd.started.saved");
         return 0;
     case GPUP_HOOK_RELEASE:
+        GPUP_FAULT("gpupd.release.asked");
         gpup_host_release(s->setup.host, xml, length, adapter);
+        GPUP_FAULT("gpupd.release.freed");
         if (*adapter)
             gpup_server_drop(s, adapter);
         return 0;
     case GPUP_HOOK_RECONNECT:
-        return gpup_host_reconnect(s->setup.host, xml, length, err);
+        GPUP_FAULT("gpupd.reconnect.asked");
+        ret = gpup_host_reconnect(s->setup.host, xml, length, err);
+        GPUP_FAULT("gpupd.reconnect.saved");
+        return ret;
     case GPUP_HOOK_MIGRATE:
         return gpup_error_set(err, EOPNOTSUPP,
                               "%s has a partition of a GPU, whose state cannot be moved: shut "
@@ -157,6 +166,7 @@ static void prepared(const struct gpup_error *err, void *data)
     struct connection *c = w->connection;
 
     w->answered = true;
+    GPUP_FAULT("gpupd.prepare.saved");
     if (!c) {
         g_message("%s: its start was given up before its partition was ready", w->vm);
         g_free(w);
@@ -177,6 +187,7 @@ static bool prepare(struct connection *c, const struct gpup_msg_hook *hook, cons
 
     w->connection = c;
     g_strlcpy(w->vm, hook->vm, sizeof(w->vm));
+    GPUP_FAULT("gpupd.prepare.asked");
     gpup_host_prepare(c->server->setup.host, xml, length, gpup_server_is_alive, c->server, prepared,
                       w);
     if (w->answered) {
@@ -218,6 +229,7 @@ static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
     struct gpup_msg_grant grant;
     struct connection *old;
 
+    GPUP_FAULT("gpupd.hello.asked");
     c->lease = gpup_lease_new(&s->setup, c->sock, hello, &s->degraded, &grant, &err);
     if (!c->lease) {
         g_message("a device process was refused: %s", gpup_error_message(err));
@@ -230,6 +242,7 @@ static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
         g_hash_table_remove(s->connections, old);
     g_hash_table_add(s->connections, c);
     s->setup.changed(s->setup.data);
+    GPUP_FAULT("gpupd.hello.granted");
     if (gpup_seqpacket_send(c->sock, &grant, sizeof(grant), NULL, 0, MSG_DONTWAIT) < 0)
         return false;
     if (hello->flags & GPUP_HELLO_GPU_TIME)

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/units.h"
 #include "daemon/preview.h"
+#include "fault/fault.h"
 
 #include <errno.h>
 #include <string.h>
@@ -95,8 +96,13 @@ static int start_work(struct gpup_call *call, struct gpup_error **err)
 {
     struct launch *launch = call->data;
 
-    return gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call),
-                              launch ? &launch->device : NULL, err);
+    int ret;
+
+    GPUP_FAULT("gpupd.start.asked");
+    ret = gpup_manager_start(gpup_vms_manager(call->daemon->vms), vm_of(call),
+                             launch ? &launch->device : NULL, err);
+    GPUP_FAULT("gpupd.start.done");
+    return ret;
 }
 
 static void tell_power(struct gpup_call *call, const char *what)

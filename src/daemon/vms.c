@@ -17,6 +17,7 @@ struct gpup_vms {
     bool working;
     bool all;          /* every VM is to be asked for, */
     GHashTable *dirty; /* or these (by UUID) */
+    gint64 seen;       /* when all were asked for last (monotonic, us) */
     guint retry;
     void (*changed)(void *data);
     void *data;
@@ -27,6 +28,7 @@ struct question {
     struct gpup_manager *manager;
     GStrv uuids;     /* NULL: all */
     GPtrArray *list; /* of all; or for each UUID a VM or NULL, where it is gone */
+    gint64 began;
 };
 
 static void question_free(void *data)
@@ -98,7 +100,12 @@ static void insert_vm(struct gpup_vms *vms, struct gpup_vm *vm)
 
 static void take_answer(struct gpup_vms *vms, struct question *q)
 {
+    for (guint i = 0; i < q->list->len; i++) {
+        if (q->list->pdata[i])
+            ((struct gpup_vm *)q->list->pdata[i])->asked = q->began;
+    }
     if (!q->uuids) {
+        vms->seen = q->began;
         g_ptr_array_unref(vms->list);
         vms->list = g_steal_pointer(&q->list);
         vms->known = vms->connected;
@@ -143,6 +150,7 @@ static void work(struct gpup_vms *vms)
     vms->working = true;
     q = g_new0(struct question, 1);
     q->manager = vms->manager;
+    q->began = g_get_monotonic_time();
     if (!vms->all) {
         q->uuids = (GStrv)g_hash_table_get_keys_as_array(vms->dirty, NULL);
         g_hash_table_steal_all(vms->dirty); /* the keys are the question's */
@@ -162,6 +170,9 @@ void gpup_vms_refresh(struct gpup_vms *vms)
 
 void gpup_vms_put(struct gpup_vms *vms, struct gpup_vm *vm)
 {
+    struct gpup_vm *old = gpup_vms_find(vms, vm->uuid);
+
+    vm->asked = old ? old->asked : 0; /* nobody knows when this one was */
     insert_vm(vms, vm);
     vms->changed(vms->data);
 }
@@ -238,6 +249,15 @@ bool gpup_vms_connected(struct gpup_vms *vms)
 bool gpup_vms_known(struct gpup_vms *vms)
 {
     return vms->known;
+}
+
+gint64 gpup_vms_asked(struct gpup_vms *vms, const char *uuid)
+{
+    struct gpup_vm *vm = gpup_vms_find(vms, uuid);
+
+    if (!vms->known)
+        return 0;
+    return vm ? vm->asked : vms->seen;
 }
 
 const char *gpup_vms_error(struct gpup_vms *vms)

@@ -20,6 +20,9 @@ bool gpup_vms_connected(struct gpup_vms *vms);
 const char *gpup_vms_error(struct gpup_vms *vms); /* why not; "" when connected */
 /* True once a list was received on this connection: absence then means something. */
 bool gpup_vms_known(struct gpup_vms *vms);
+/* When libvirt was asked for this VM last (monotonic, microseconds): that says nothing about what
+ * happened later. 0: it is not known now. */
+gint64 gpup_vms_asked(struct gpup_vms *vms, const char *uuid);
 void gpup_vms_refresh(struct gpup_vms *vms);
 /* What a caller has just learnt of a VM; taken. */
 void gpup_vms_put(struct gpup_vms *vms, struct gpup_vm *vm);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "fault/fault.h"
 #include "wire/gpupd.h"
 #include "wire/seqpacket.h"
 
@@ -27,6 +28,9 @@
 #define HOSTDEV   "<hostdev"
 #define MAX_XML   ((size_t)1 << 20)
 #define TIMEOUT_S 4 /* libvirt holds the VM's lock meanwhile */
+/* A gpupd that is being restarted is back within that time. */
+#define RETRY_US INT64_C(2500000)
+#define PAUSE_NS 50000000L
 
 struct operation {
     const char *name, *sub;
@@ -178,7 +182,7 @@ static int receive_answer(int sock, bool *refused, struct gpup_error **err)
     if (n == -EAGAIN)
         return gpup_error_set(
             err, ETIMEDOUT, "gpupd did not answer within %d s: see journalctl -u gpupd", TIMEOUT_S);
-    if (n == 0)
+    if (n == 0 || n == -ECONNRESET)
         return gpup_error_set(err, EPIPE,
                               "gpupd ended while it was asked: systemctl restart gpupd");
     if (n < 0)
@@ -195,15 +199,43 @@ static int receive_answer(int sock, bool *refused, struct gpup_error **err)
     return gpup_error_set(err, EIO, "%s", answer.text);
 }
 
+static int ask_once(const char *socket_path, const struct gpup_msg_hook *message, int fd,
+                    int64_t deadline, bool *refused, struct gpup_error **err)
+{
+    AUTO_FD sock = connect_to_gpupd(socket_path, deadline, err);
+    int ret;
+
+    if (sock < 0)
+        return sock;
+    ret = set_timeout(sock, deadline, err);
+    if (ret < 0)
+        return ret;
+    ret = gpup_seqpacket_send(sock, message, sizeof(*message), &fd, 1, 0);
+    if (ret < 0)
+        return gpup_error_set(err, -ret, "asking gpupd: %s", strerror(-ret));
+    GPUP_FAULT("hook.asked");
+    ret = set_timeout(sock, deadline, err);
+    if (ret == 0)
+        ret = receive_answer(sock, refused, err);
+    GPUP_FAULT("hook.answered");
+    return ret;
+}
+
+/* gpupd is not there, or ended before it answered: asking again does no harm. */
+static bool may_come_back(int ret)
+{
+    return ret == -ENOENT || ret == -ECONNREFUSED || ret == -EPIPE || ret == -ECONNRESET;
+}
+
+/* patient: a gpupd that is being restarted is waited for. */
 static int ask(const char *socket_path, const struct operation *operation, const char *vm,
-               const char *xml, size_t length, bool *refused, struct gpup_error **err)
+               const char *xml, size_t length, bool patient, bool *refused, struct gpup_error **err)
 {
     struct gpup_msg_hook message = {
         .header = {.type = GPUP_MSG_HOOK, .version = GPUP_GPUPD_VERSION}, .op = operation->op};
-    const int64_t deadline = now_us() + TIMEOUT_S * INT64_C(1000000);
+    const struct timespec pause = {.tv_nsec = PAUSE_NS};
+    const int64_t began = now_us();
     AUTO_FD fd = -1;
-    AUTO_FD sock = -1;
-    int ret;
 
     if (strlen(vm) >= sizeof(message.vm))
         return gpup_error_set(err, EINVAL, "the VM's name is longer than 255 bytes");
@@ -211,17 +243,16 @@ static int ask(const char *socket_path, const struct operation *operation, const
     fd = xml_memfd(xml, length, err);
     if (fd < 0)
         return fd;
-    sock = connect_to_gpupd(socket_path, deadline, err);
-    if (sock < 0)
-        return sock;
-    ret = set_timeout(sock, deadline, err);
-    if (ret < 0)
-        return ret;
-    ret = gpup_seqpacket_send(sock, &message, sizeof(message), &fd, 1, 0);
-    if (ret < 0)
-        return gpup_error_set(err, -ret, "asking gpupd: %s", strerror(-ret));
-    ret = set_timeout(sock, deadline, err);
-    return ret < 0 ? ret : receive_answer(sock, refused, err);
+    for (;;) {
+        struct gpup_error *why = NULL;
+        int ret = ask_once(socket_path, &message, fd, began + TIMEOUT_S * INT64_C(1000000), refused,
+                           &why);
+
+        if (!patient || !may_come_back(ret) || now_us() - began > RETRY_US)
+            return ret < 0 ? gpup_error_move(err, why) : ret;
+        gpup_error_free(why);
+        nanosleep(&pause, NULL);
+    }
 }
 
 static int run(const char *socket_path, const struct operation *operation, const char *vm,
@@ -238,7 +269,9 @@ static int run(const char *socket_path, const struct operation *operation, const
     if (!ours && (operation->op == GPUP_HOOK_MIGRATE || operation->op == GPUP_HOOK_RESTORE ||
                   !memmem(xml, length, HOSTDEV, strlen(HOSTDEV))))
         return 0;
-    ret = ask(socket_path, operation, vm, xml, length, &refused, err);
+    if (ours)
+        GPUP_FAULT("hook.read");
+    ret = ask(socket_path, operation, vm, xml, length, ours && operation->decides, &refused, err);
     return ours || refused ? ret : 0; /* no VM without an adapter waits for gpupd to be there */
 }
 

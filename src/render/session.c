@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <virgl/virglrenderer.h>
 
+#include "fault/fault.h"
 #include "render/render.h"
 #include "wire/seqpacket.h"
 
@@ -239,6 +240,7 @@ static int main_loop(struct render *render, struct gpup_error **err)
             if (r > 0) {
                 gpup_ring_release(&render->commands);
                 report_fences(render, &reported);
+                GPUP_FAULT_RENDER("render.command");
             }
         }
         if (r == 0) {
@@ -258,10 +260,13 @@ int session_run(struct render *render, const char *render_node, struct gpup_erro
 
     if (r > 0)
         return 0;
+    GPUP_FAULT_RENDER("render.set-up");
     if (r == 0)
         r = virgl_start(render, render_node, &error);
+    GPUP_FAULT_RENDER("render.initialised");
     if (r == 0)
         r = send_ready(render, &error);
+    GPUP_FAULT_RENDER("render.ready");
     if (r < 0) {
         send_failed(render, error);
     } else {

@@ -2,6 +2,7 @@
 #include "vgpu/lease.h"
 
 #include "core/error.h"
+#include "fault/fault.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
 #include "wire/gpu_time.h"
@@ -19,6 +20,9 @@
 #include <unistd.h>
 
 #define HELLO_TIMEOUT_MS 5000
+/* While the VM starts, a gpupd that is being restarted is waited for. */
+#define COMES_BACK_MS    5000u
+#define TRY_EVERY_MS     100
 #define FIRST_PAUSE_MS   250u
 #define LONGEST_PAUSE_MS 5000u
 
@@ -152,6 +156,7 @@ static void on_message(struct lease *lease, union message *m, ssize_t n, int *fd
     } else if (n == sizeof(struct gpup_msg_plain) && m->header.type == GPUP_MSG_RENDERER &&
                fds[0] >= 0 && fds[1] >= 0 && lease->wanted) {
         lease->wanted = false;
+        GPUP_FAULT("vgpu.renderer.given");
         lease->events->renderer(lease->data, fds[0], fds[1]);
         fds[0] = fds[1] = -1;
     } else if (n == sizeof(struct gpup_msg_plain) && m->header.type == GPUP_MSG_GPU_TIME &&
@@ -236,6 +241,29 @@ void lease_report(struct lease *lease, const struct gpup_msg_usage *usage)
         lease->reported = m;
 }
 
+/* The connection, once gpupd has given the grant; a refusal is final. */
+static int greet(const struct lease *lease, struct gpup_msg_grant *grant, struct gpup_error **err)
+{
+    uint64_t until = vgpu_loop_now_ms() + COMES_BACK_MS;
+
+    for (;;) {
+        struct gpup_error *why = NULL;
+        int sock = connect_to(lease->path, &why);
+        int ret = sock < 0 ? sock : say_hello(lease, sock, 0, &why);
+
+        if (ret >= 0)
+            ret = await_grant(sock, grant, &why);
+        if (ret == 0)
+            return sock;
+        if (sock >= 0)
+            close(sock);
+        if (ret == -EACCES || vgpu_loop_now_ms() > until)
+            return gpup_error_move(err, why);
+        gpup_error_free(why);
+        poll(NULL, 0, TRY_EVERY_MS);
+    }
+}
+
 struct lease *lease_new(struct vgpu_loop *loop, const char *socket_path, const char *adapter,
                         const struct lease_events *events, void *data, struct gpup_msg_grant *grant,
                         struct gpup_error **err)
@@ -251,15 +279,13 @@ struct lease *lease_new(struct vgpu_loop *loop, const char *socket_path, const c
     snprintf(lease->path, sizeof(lease->path), "%s", socket_path);
     snprintf(lease->adapter, sizeof(lease->adapter), "%s", adapter);
     lease->retry_timer = vgpu_loop_add_timer(loop, on_retry, lease, err);
-    sock = lease->retry_timer ? connect_to(socket_path, err) : -1;
-    if (sock >= 0 && (say_hello(lease, sock, 0, err) < 0 || await_grant(sock, grant, err) < 0)) {
-        close(sock);
-        sock = -1;
-    }
+    GPUP_FAULT("vgpu.hello.begin");
+    sock = lease->retry_timer ? greet(lease, grant, err) : -1;
     if (sock < 0 || attach(lease, sock, err) < 0) {
         lease_free(lease);
         return NULL;
     }
+    GPUP_FAULT("vgpu.hello.granted");
     return lease;
 }
 

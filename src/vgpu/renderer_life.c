@@ -2,6 +2,7 @@
 #include "vgpu/device_internal.h"
 
 #include "core/error.h"
+#include "fault/fault.h"
 #include "vgpu/capset.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
@@ -155,6 +156,7 @@ static void on_ready(void *device, const struct gpup_render_ready *ready, const 
     char name[sizeof(ready->renderer)];
     GPUP_AUTO_ERROR err = NULL;
 
+    GPUP_FAULT("vgpu.renderer.ready");
     d->started_ms = vgpu_loop_now_ms();
     memcpy(name, ready->renderer, sizeof(name));
     name[sizeof(name) - 1] = '\0';

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PORTS_BEFORE "ports-before"
+
 /* ---- the adapter's own element ---- */
 
 static void set_bound(xmlNode *node, enum gpup_resource r, const char *bound, bool has,
@@ -74,6 +76,78 @@ static void describe_values(struct gpup_edit *edit, const struct gpup_adapter *a
                                    gpup_request_format(r, q, text, sizeof(text)));
     }
     gpup_edit_say(edit, "%s", line->str);
+}
+
+/*
+ * ---- the ports that libvirt adds ----
+ * Which those are is only seen when libvirt has taken the definition, and noted in a second edit.
+ * An assign that was cut off in between has left the note of the first one: the ports there were.
+ */
+
+static xmlNode *next_port(const xmlNode *domain, xmlNode *after)
+{
+    xmlNode *devices = gpup_xml_child(domain, "devices", NULL);
+    xmlNode *c = devices ? gpup_xml_child(devices, "controller", after) : NULL;
+
+    while (c && !gpup_xml_attribute_is(c, "type", "pci"))
+        c = gpup_xml_child(devices, "controller", c);
+    return c;
+}
+
+static xmlNode *port_with_index(const xmlNode *domain, const char *index)
+{
+    xmlNode *port = next_port(domain, NULL);
+
+    while (port && !gpup_xml_attribute_is(port, "index", index))
+        port = next_port(domain, port);
+    return port;
+}
+
+/* "0 1 2": those of a definition. */
+static char *list_ports(const xmlNode *domain)
+{
+    GString *list = g_string_new(NULL);
+
+    for (xmlNode *port = next_port(domain, NULL); port; port = next_port(domain, port)) {
+        g_autofree char *index = gpup_xml_attribute(port, "index");
+
+        if (index)
+            g_string_append_printf(list, "%s%s", list->len ? " " : "", index);
+    }
+    return g_string_free(list, FALSE);
+}
+
+static xmlNode *pending_note(const xmlNode *element)
+{
+    for (xmlNode *note = xmlFirstElementChild((xmlNode *)(size_t)element); note;
+         note = xmlNextElementSibling(note)) {
+        if (gpup_xml_attribute_is(note, "what", PORTS_BEFORE))
+            return note;
+    }
+    return NULL;
+}
+
+/* Replaces the first note by those of the ports that came since. False: there was none. */
+static bool note_ports(const xmlNode *domain, xmlNode *element)
+{
+    xmlNode *pending = pending_note(element);
+    g_autofree char *was = pending ? gpup_xml_attribute(pending, "was") : NULL;
+    g_auto(GStrv) before = g_strsplit(was ? was : "", " ", 0);
+
+    if (!pending)
+        return false;
+    gpup_xml_remove(pending);
+    for (xmlNode *port = next_port(domain, NULL); port; port = next_port(domain, port)) {
+        g_autofree char *index = gpup_xml_attribute(port, "index");
+        xmlNode *note;
+
+        if (!index || g_strv_contains((const char *const *)before, index))
+            continue;
+        note = gpup_xml_append(element, "added");
+        gpup_xml_set(note, "what", "port");
+        gpup_xml_set(note, "was", index);
+    }
+    return true;
 }
 
 /* ---- adding ---- */
@@ -156,8 +230,12 @@ static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
     if (ret < 0)
         return ret;
     describe_values(edit, adapter);
-    if (!edit->element)
+    if (!edit->element) {
+        g_autofree char *ports = list_ports(edit->domain);
+
         new_element(edit, adapter);
+        gpup_edit_note(edit, "added", PORTS_BEFORE, ports);
+    }
     write_values(edit->element, adapter);
     if (adapter->kind == GPUP_KIND_VIRTIO) {
         gpup_share_memory(edit);
@@ -237,56 +315,18 @@ int gpup_domain_set_device(const char *xml, const struct gpup_device *device, ch
     return 0;
 }
 
-/* ---- the ports that libvirt adds ---- */
-
-static xmlNode *port_with_index(const xmlNode *domain, const char *index)
+int gpup_domain_note_ports(const char *xml, char **out, struct gpup_error **err)
 {
-    xmlNode *devices = gpup_xml_child(domain, "devices", NULL);
-
-    for (xmlNode *c = devices ? gpup_xml_child(devices, "controller", NULL) : NULL; c;
-         c = gpup_xml_child(devices, "controller", c)) {
-        if (gpup_xml_attribute_is(c, "type", "pci") && gpup_xml_attribute_is(c, "index", index))
-            return c;
-    }
-    return NULL;
-}
-
-static void note_port(xmlNode *element, const char *index)
-{
-    xmlNode *note = gpup_xml_append(element, "added");
-
-    gpup_xml_set(note, "what", "port");
-    gpup_xml_set(note, "was", index);
-}
-
-int gpup_domain_note_ports(const char *before, const char *after, char **out,
-                           struct gpup_error **err)
-{
-    GPUP_AUTO_XML old = NULL;
-    GPUP_AUTO_XML new = NULL;
-    xmlNode *devices, *element;
-    bool noted = false;
-    int ret = gpup_xml_parse(before, strlen(before), &old, err);
+    GPUP_AUTO_XML doc = NULL;
+    xmlNode *element;
+    int ret = gpup_xml_parse(xml, strlen(xml), &doc, err);
 
     *out = NULL;
-    if (ret == 0)
-        ret = gpup_xml_parse(after, strlen(after), &new, err);
     if (ret < 0)
         return ret;
-    element = gpup_xml_adapter(xmlDocGetRootElement(new), NULL);
-    devices = gpup_xml_child(xmlDocGetRootElement(new), "devices", NULL);
-    for (xmlNode *c = devices ? gpup_xml_child(devices, "controller", NULL) : NULL; element && c;
-         c = gpup_xml_child(devices, "controller", c)) {
-        g_autofree char *index = gpup_xml_attribute(c, "index");
-
-        if (!index || !gpup_xml_attribute_is(c, "type", "pci") ||
-            port_with_index(xmlDocGetRootElement(old), index))
-            continue;
-        note_port(element, index);
-        noted = true;
-    }
-    if (noted)
-        *out = dump(new);
+    element = gpup_xml_adapter(xmlDocGetRootElement(doc), NULL);
+    if (element && note_ports(xmlDocGetRootElement(doc), element))
+        *out = dump(doc);
     return 0;
 }
 
@@ -348,6 +388,7 @@ static void undo_all(struct gpup_edit *edit)
     xmlNode *metadata = edit->element->parent;
     bool drop_metadata = gpup_edit_noted(edit, "metadata");
 
+    note_ports(edit->domain, edit->element);
     for (xmlNode *note = xmlLastElementChild(edit->element); note;
          note = xmlPreviousElementSibling(note)) {
         g_autofree char *what = gpup_xml_attribute(note, "what");

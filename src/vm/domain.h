@@ -30,12 +30,11 @@ int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
                             GStrv *lines, struct gpup_error **err);
 
 /*
- * libvirt may give the new device a PCI port of its own. Compares the definition before and after,
- * and notes such ports in the adapter. *out: the definition to store then, or NULL when there are
- * none.
+ * libvirt may give the new device a PCI port of its own. Takes the definition as libvirt has it
+ * after gpup_domain_add_adapter(), and notes such ports in the adapter. *out: the definition to
+ * store then, or NULL when they are noted already.
  */
-int gpup_domain_note_ports(const char *before, const char *after, char **out,
-                           struct gpup_error **err);
+int gpup_domain_note_ports(const char *xml, char **out, struct gpup_error **err);
 
 /*
  * Makes the adapter's <hostdev> name this device of the host; everything else stays, what its user

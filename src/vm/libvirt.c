@@ -2,6 +2,7 @@
 #include "vm/manager.h"
 
 #include "core/error.h"
+#include "fault/fault.h"
 #include "vm/adapter_xml.h"
 #include "vm/domain.h"
 #include "vm/libvirt_connection.h"
@@ -193,6 +194,22 @@ int gpup_manager_get(struct gpup_manager *manager, const char *word, struct gpup
     return *out ? 0 : gpup_libvirt_error(err, word);
 }
 
+char *gpup_manager_live_xml(struct gpup_manager *manager, const char *word, struct gpup_error **err)
+{
+    g_autoptr(connect_t) connection = NULL;
+    g_autoptr(domain_t) domain = NULL;
+    char *text, *copy;
+
+    if (open_domain(manager, word, &connection, &domain, err) < 0)
+        return NULL;
+    text = virDomainIsActive(domain) == 1 ? virDomainGetXMLDesc(domain, 0) : NULL;
+    if (!text)
+        gpup_error_set(err, ENOENT, "%s is not running", word);
+    copy = g_strdup(text);
+    free(text);
+    return copy;
+}
+
 /* ---- the adapter ---- */
 
 /* Only the daemon of the whole system runs hooks. */
@@ -248,12 +265,11 @@ static int define(virConnect *connection, const char *xml, struct gpup_error **e
 }
 
 /* Ports that libvirt added for our device are ours to remove. */
-static int note_ports(virConnect *connection, virDomain *domain, const char *before,
-                      struct gpup_error **err)
+static int note_ports(virConnect *connection, virDomain *domain, struct gpup_error **err)
 {
     g_autofree char *after = editable(domain);
     g_autofree char *noted = NULL;
-    int ret = after ? gpup_domain_note_ports(before, after, &noted, err) : 0;
+    int ret = after ? gpup_domain_note_ports(after, &noted, err) : 0;
 
     return ret == 0 && noted ? define(connection, noted, err) : ret;
 }
@@ -298,8 +314,13 @@ static int edit(virConnect *connection, virDomain *domain, const struct edits *e
               : gpup_domain_remove_adapter(before, &after, lines, err);
     if (ret < 0 || edits->flags & GPUP_ASSIGN_DRY_RUN)
         return ret;
+    GPUP_FAULT("gpupd.assign.edited");
     ret = define(connection, after, err);
-    return ret == 0 && edits->adapter ? note_ports(connection, domain, before, err) : ret;
+    GPUP_FAULT("gpupd.assign.defined");
+    if (ret == 0 && edits->adapter)
+        ret = note_ports(connection, domain, err);
+    GPUP_FAULT("gpupd.assign.noted");
+    return ret;
 }
 
 static int change(struct gpup_manager *manager, const char *vm, const struct edits *edits,

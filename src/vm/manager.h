@@ -25,6 +25,7 @@ struct gpup_vm {
     char address[GPUP_ADDRESS_SIZE]; /* what its adapter's <hostdev> names now, or "" */
     char **others;                   /* PCI functions that its user gave it by <hostdev> */
     char *problem;                   /* why its adapter cannot be read, or NULL */
+    gint64 asked; /* for who keeps a list: when libvirt was asked for it (monotonic, us) */
 };
 
 void gpup_vm_free(struct gpup_vm *vm);
@@ -59,6 +60,9 @@ int gpup_manager_list(struct gpup_manager *manager, GPtrArray **vms, struct gpup
 /* One VM by name or UUID. -ENOENT lists what there is. */
 int gpup_manager_get(struct gpup_manager *manager, const char *vm, struct gpup_vm **out,
                      struct gpup_error **err);
+
+/* The definition that a VM runs with (to be freed with g_free), or NULL when it does not run. */
+char *gpup_manager_live_xml(struct gpup_manager *manager, const char *vm, struct gpup_error **err);
 
 #define GPUP_ASSIGN_DRY_RUN 1u
 #define GPUP_ASSIGN_FORCE   2u /* a Windows guest on a virtio partition */

@@ -375,12 +375,33 @@ static void libvirt_fills_in(void)
                                      "<memballoon");
     g_autofree char *noted = NULL, *again = NULL, *without = NULL;
 
-    g_assert_cmpint(gpup_domain_note_ports(xml, filled, &noted, NULL), ==, 0);
+    g_assert_cmpint(gpup_domain_note_ports(filled, &noted, NULL), ==, 0);
     g_assert_nonnull(noted);
     without = take_out(noted, NULL);
     assert_same(xml, without);
-    g_assert_cmpint(gpup_domain_note_ports(noted, noted, &again, NULL), ==, 0);
+    g_assert_cmpint(gpup_domain_note_ports(noted, &again, NULL), ==, 0);
     g_assert_null(again);
+}
+
+/* gpupd was killed before it could note them. */
+static void unnoted_ports(void)
+{
+    const struct vm vnc = {.devices = VNC VIDEO("vga") "<controller type='pci' index='0' "
+                                                       "model='pcie-root'/>"};
+    g_autofree char *xml = text_of(&vnc);
+    g_autofree char *with = add(xml, 0, NULL);
+    g_autofree char *filled = edited(with, "<memballoon",
+                                     "<controller type='pci' index='4' model='pcie-root-port'/>"
+                                     "<memballoon");
+    g_autofree char *changed = add(filled, 0, NULL);
+    g_autofree char *without = take_out(filled, NULL);
+    g_autofree char *noted = NULL;
+
+    assert_same(xml, without);
+    /* assigned again: what was cut off is done */
+    g_assert_cmpint(gpup_domain_note_ports(changed, &noted, NULL), ==, 0);
+    assert_has(noted, "what=\"port\" was=\"4\"");
+    g_assert_null(strstr(noted, "ports-before"));
 }
 
 static void a_port_in_use_stays(void)
@@ -394,7 +415,7 @@ static void a_port_in_use_stays(void)
                                      "<memballoon");
     g_autofree char *noted = NULL, *without = NULL;
 
-    g_assert_cmpint(gpup_domain_note_ports(xml, filled, &noted, NULL), ==, 0);
+    g_assert_cmpint(gpup_domain_note_ports(filled, &noted, NULL), ==, 0);
     without = take_out(noted, NULL);
     assert_has(without, "pcie-root-port");
 }
@@ -491,6 +512,7 @@ int main(int argc, char **argv)
     g_test_add_func("/domain/hugepages", hugepages_stay);
     g_test_add_func("/domain/filled-in", libvirt_fills_in);
     g_test_add_func("/domain/port-in-use", a_port_in_use_stays);
+    g_test_add_func("/domain/unnoted-ports", unnoted_ports);
     g_test_add_func("/domain/edited/elsewhere", the_user_edits_meanwhile);
     g_test_add_func("/domain/edited/ours", what_the_user_changed_stays);
     g_test_add_func("/domain/remove/none", removing_what_is_not_there);
