@@ -69,6 +69,7 @@ int cli_unassign(struct cli_args *args);
 int cli_explain(struct cli_args *args);
 int cli_events(struct cli_args *args);
 int cli_top(struct cli_args *args);
+int cli_metrics(struct cli_args *args);
 int cli_rescan(struct cli_args *args);
 
 #endif

@@ -34,6 +34,7 @@ static const struct cli_command commands[] = {
     {"explain", "VM", "Says where a VM would go, and why not elsewhere.", cli_explain},
     {"top", "", "Shows live what each VM gets of its GPU.", cli_top},
     {"events", "", "Says who changed what and when, and what went wrong.", cli_events},
+    {"metrics", "", "Prints what is worth watching, as OpenMetrics for Prometheus.", cli_metrics},
     {"rescan", "", "Looks for GPUs again.", cli_rescan},
     {0},
 };

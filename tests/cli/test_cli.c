@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void set_up(struct standin *s, gconstpointer data)
@@ -313,6 +314,67 @@ static void test_events(struct standin *s, gconstpointer data)
                     "GetEvents({'limit': <uint32 3>, 'vm': <'desk2'>, 'gpu': <'B50'>},)\n");
 }
 
+static void test_metrics(struct standin *s, gconstpointer data)
+{
+    static const char *const lines[] = {
+        "gpup_up 1",
+        "gpup_build_info{version=\"9.8.7\"} 1",
+        "# TYPE gpup_gpu_memory_bytes gauge",
+        "# UNIT gpup_gpu_memory_bytes bytes",
+        "gpup_gpu_memory_bytes{gpu=\"software\"} 2147483648",
+        "gpup_gpu_memory_available_bytes{gpu=\"software\"} 1610612736",
+        "gpup_gpu_info{gpu=\"41:00.0\",name=\"A16 1 of 4\",driver=\"acme\",kind=\"sriov\","
+        "mode=\"partitioned\"} 1",
+        "gpup_gpu_partitions_free{gpu=\"41:00.0\"} 1",
+        "# TYPE gpup_gpu_renderer_deaths counter",
+        "gpup_gpu_renderer_deaths_total{gpu=\"03:00.0\"} 2",
+        "gpup_gpu_memory_refusals_total{gpu=\"software\"} 3",
+        "gpup_vm_memory_limit_bytes{vm=\"desk1\",gpu=\"software\",partition=\"1\"} 536870912",
+        "gpup_vm_memory_used_bytes{vm=\"desk1\",gpu=\"software\",partition=\"1\"} 104857600",
+        "gpup_vm_compute_min_ratio{vm=\"desk1\",gpu=\"software\",partition=\"1\"} 0.250000",
+        "gpup_vm_memory_refusals_total{vm=\"desk1\",gpu=\"software\",partition=\"1\"} 3",
+    };
+    g_autofree char *out = output(s, "metrics");
+
+    for (gsize i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_autofree char *line = g_strdup_printf("%s\n", lines[i]);
+
+        if (!strstr(out, line))
+            g_error("no line '%s' in:\n%s", lines[i], out);
+    }
+    g_assert_true(g_str_has_suffix(out, "\n# EOF\n"));
+    g_assert_null(strstr(out, "plain")); /* it has no partition */
+}
+
+/* A file is there whole or not at all, and says when gpupd is gone. */
+static void test_metrics_file(struct standin *s, gconstpointer data)
+{
+    g_autofree char *dir = g_dir_make_tmp("gpup-metrics-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "gpup.prom", NULL);
+    g_autofree char *arguments = g_strdup_printf("metrics --output %s", path);
+    g_autofree char *nowhere = g_strdup_printf("metrics -o %s/no/gpup.prom", dir);
+    g_autofree char *printed = output(s, "metrics");
+    g_autofree char *nothing = output(s, arguments);
+    g_autofree char *text = NULL;
+    g_auto(cli_result) failed = run(s, nowhere);
+    g_auto(cli_result) gone = {0};
+    struct stat st;
+
+    g_assert_cmpstr(nothing, ==, "");
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, printed);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_mode & 0777, ==, 0644);
+    g_assert_cmpint(failed.code, ==, 1);
+    gone = run_on("unix:path=/nonexistent/bus", arguments, -1);
+    g_assert_cmpint(gone.code, ==, 1);
+    g_clear_pointer(&text, g_free);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "gpup_up 0\n# EOF\n"));
+    g_assert_cmpint(unlink(path), ==, 0);
+    g_assert_cmpint(rmdir(dir), ==, 0); /* nothing else was left */
+}
+
 static void test_rescan(struct standin *s, gconstpointer data)
 {
     g_auto(cli_result) r = run(s, "rescan");
@@ -434,11 +496,24 @@ static void test_usage(struct standin *s, gconstpointer data)
     assert_fails(s, "assign '\xff'", 2, "gpup: argument 2 is not UTF-8 text\n");
 }
 
+/* On a terminal of 24 lines of 80 columns, with the prompt below it. */
+static void assert_fits(const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    g_assert_cmpuint(g_strv_length(lines), <=, 24);
+    for (char **line = lines; *line; line++) {
+        if (g_utf8_strlen(*line, -1) > 80)
+            g_error("too wide: %s", *line);
+    }
+}
+
 static void test_help(struct standin *s, gconstpointer data)
 {
     static const char *const commands[] = {
-        "",   "status",  "gpu",     "gpu list", "gpu show", "gpu partition", "assign", "unassign",
-        "vm", "vm list", "vm show", "vm start", "vm stop",  "explain",       "rescan", "events",
+        "",        "status",   "gpu",    "gpu list", "gpu show", "gpu partition",
+        "assign",  "unassign", "vm",     "vm list",  "vm show",  "vm start",
+        "vm stop", "explain",  "rescan", "events",   "metrics",
     };
     g_autofree char *version = output(s, "--version");
 
@@ -449,6 +524,7 @@ static void test_help(struct standin *s, gconstpointer data)
         g_autofree char *out = output(s, arguments);
 
         g_assert_true(g_str_has_prefix(out, start));
+        assert_fits(out);
         g_assert_cmpstr(s->asked->str, ==, "");
     }
 }
@@ -460,6 +536,7 @@ static void test_not_running(void)
         "",          "--json",       "gpu list",   "gpu partition b50 --list",
         "vm list",   "assign desk1", "unassign x", "vm start desk1",
         "vm stop x", "explain x",    "rescan",     "events",
+        "metrics",
     };
     struct standin s;
 
@@ -555,6 +632,8 @@ int main(int argc, char **argv)
     add("/cli/explain", test_explain);
     add("/cli/top", test_top);
     add("/cli/events", test_events);
+    add("/cli/metrics", test_metrics);
+    add("/cli/metrics-file", test_metrics_file);
     add("/cli/rescan", test_rescan);
     add("/cli/refusals", test_refusals);
     add("/cli/denied", test_denied);
