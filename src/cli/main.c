@@ -45,9 +45,8 @@ static int help(const char *path, const struct cli_command *children)
     for (const struct cli_command *c = children; c->name; c++)
         printf("  %-10s %s\n", c->name, c->summary);
     if (children == commands)
-        printf(
-            "\nWithout a command: status. --version says which gpup this is. Hyper-V's cmdlets work\n"
-            "too, such as gpup Get-VMHostPartitionableGpu.\n");
+        printf("\nWithout a command: status. --version says which gpup this is.\n"
+               "Hyper-V's cmdlets work too, such as gpup Get-VMHostPartitionableGpu.\n");
     printf("\n%s COMMAND --help says more about one; see also gpup(1).\n", path);
     return GPUP_EXIT_DONE;
 }

@@ -5,6 +5,7 @@ The VMs have nothing to boot: what happens in guests is tests/guest's."""
 import concurrent.futures
 import pathlib
 import re
+import subprocess
 import sys
 import time
 
@@ -354,6 +355,30 @@ def who_did_what():
     undefine("desk1", "desk2")
 
 
+# What Prometheus' own reader of OpenMetrics makes of it: "NAME VM VALUE" of each sample of a VM.
+PARSE = """
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as families
+for family in families(sys.stdin.read()):
+    for s in family.samples:
+        print(s.name, s.labels.get("vm", "-"), s.value)
+"""
+
+
+def metrics():
+    """They are OpenMetrics, whatever a VM is called."""
+    name = 'a "b" näme'
+    vms(name)
+    LAB.run("virsh", "start", name)
+    LAB.run("gpup", "metrics", "--output", "/tmp/gpup.prom")
+    text = (LAB.root() / "tmp/gpup.prom").read_text(encoding="utf-8")
+    result = subprocess.run(["/usr/bin/python3", "-c", PARSE], input=text, text=True, check=True,
+                            stdout=subprocess.PIPE)
+    contains(result.stdout, "gpup_vm_memory_limit_bytes %s %d\n" % (name, 512 << 20))
+    contains(result.stdout, "gpup_gpu_partitions_free - 3\n")
+    undefine(name)
+
+
 def restart_for_it():
     """assign --restart shuts the guest down, or says that it does not; nothing is shut down for what
     would not start again."""
@@ -452,7 +477,7 @@ def main():
             the_main_path, every_display, hugepages_and_others_stay, all_taken, at_the_same_moment,
             bad_input, dry_runs_change_nothing,
             shares_that_nothing_holds, windows_guests, a_copied_definition,
-            others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms, who_did_what, restart_for_it, who_may,
+            others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms, who_did_what, restart_for_it, metrics, who_may,
             strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends)])
     finally:
         (BUILD / "lab-test.log").write_text(LAB.log(), encoding="utf-8")
