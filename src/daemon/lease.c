@@ -6,6 +6,7 @@
 #include "daemon/peer.h"
 #include "daemon/renderer.h"
 #include "fault/fault.h"
+#include "sandbox/sandbox.h"
 #include "wire/gpu_time.h"
 #include "wire/seqpacket.h"
 
@@ -16,6 +17,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,8 +26,6 @@
 /* A device process that is fine starts few renderers; one that was taken over starts no storm. */
 #define WINDOW_US  (20 * G_USEC_PER_SEC)
 #define MAX_STARTS 20u
-/* What Mesa and the renderer itself take beside the partition's memory. */
-#define RENDERER_OVERHEAD (UINT64_C(768) << 20)
 
 static struct gpup_msg_header header(uint32_t type)
 {
@@ -218,26 +218,36 @@ void gpup_lease_leave_arbiter(struct gpup_lease *lease)
     lease->arbiter = NULL;
 }
 
+/* What its renderer may take for itself, in bytes. A GPU's own memory is not part of that: there
+ * it bounds what lies beside it. */
+static uint64_t memory_of(const struct gpup_claim *claim)
+{
+    return claim->grant.share[GPUP_VRAM].min + SANDBOX_RENDERER_OVERHEAD;
+}
+
 /* The group of its renderer with the grant's limits; open, or -1. */
 static int open_group(struct gpup_lease *lease, const struct gpup_claim *claim,
                       const struct gpup_gpu *gpu)
 {
     unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
 
-    /* a GPU's own memory is not in the group's: there the limit bounds what lies beside it */
-    return gpup_cgroups_open(lease->setup.cgroups, lease->adapter,
-                             claim->grant.share[GPUP_VRAM].min + RENDERER_OVERHEAD,
+    return gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory_of(claim),
                              gpu->node ? NULL : &claim->grant.share[GPUP_COMPUTE],
                              cpus > 0 ? cpus : g_get_num_processors());
 }
 
 static void limit_renderer(struct gpup_lease *lease, const struct gpup_claim *claim)
 {
+    const struct rlimit own = {memory_of(claim), memory_of(claim)};
     struct gpup_gpu *gpu = gpup_host_gpu_of(lease->setup.host, claim);
     int group = gpu && lease->renderer >= 0 ? open_group(lease, claim, gpu) : -1;
+    pid_t pid = gpup_lease_renderer_pid(lease);
 
     if (group >= 0)
         close(group);
+    if (pid > 0 && prlimit(pid, RLIMIT_DATA, &own, NULL) < 0)
+        g_warning("renderer of adapter %s: its memory cannot be limited anew: %s", lease->adapter,
+                  g_strerror(errno));
 }
 
 void gpup_lease_regrant(struct gpup_lease *lease)
@@ -358,6 +368,7 @@ static struct gpup_renderer_spec *make_spec(struct gpup_lease *lease,
     /* whatever its cap is now: that can be changed while it runs */
     spec->threads = cpus > 0 ? cpus : g_get_num_processors();
     spec->cgroup_fd = open_group(lease, claim, gpu);
+    spec->memory = memory_of(claim);
     return spec;
 }
 

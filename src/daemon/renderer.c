@@ -80,6 +80,7 @@ static int spawn(const struct gpup_renderer_spec *spec, int sock, struct gpup_re
         .device_nodes = spec->node ? nodes : NULL,
         .namespaces = true,
         .cgroup_fd = spec->cgroup_fd,
+        .memory = spec->memory,
     };
     gid_t group;
     pid_t pid;

@@ -16,6 +16,7 @@ struct gpup_renderer_spec {
     char *node;       /* render node, or NULL for the software GPU */
     unsigned threads; /* of the software renderer */
     int cgroup_fd;    /* owned, or -1 */
+    uint64_t memory;  /* bytes that it may take for itself */
 };
 
 void gpup_renderer_spec_free(struct gpup_renderer_spec *spec);

@@ -2,6 +2,7 @@
 #include "sandbox/calls.h"
 
 #include "core/error.h"
+#include "sandbox/jail.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -188,18 +189,6 @@ static int allow_render(scmp_filter_ctx filter, bool gpu)
     return ret;
 }
 
-/* The sanitizers' run time clones, traces and opens files at any time. */
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 bool sandbox_can_restrict_calls(void)
 {
     unsigned int action = SECCOMP_RET_ERRNO;
@@ -214,7 +203,7 @@ int sandbox_restrict_calls(enum sandbox_calls calls, struct gpup_error **err)
 
     if (!sandbox_can_restrict_calls())
         return gpup_error_set(err, ENOSYS, "this kernel has no seccomp filters");
-    if (SANITIZED)
+    if (SANDBOX_SANITIZED)
         return 0;
     filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (!filter)

@@ -33,4 +33,18 @@ bool jail_drop_privileges(const struct sandbox_spec *spec, bool may_keep_user, b
 bool jail_arrange_descriptors(const struct sandbox_spec *spec, int *keep,
                               struct jail_failure *failure);
 
+/* The sanitizers' run time clones, traces and opens files at any time, and maps all memory there
+ * is.
+ */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANDBOX_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANDBOX_SANITIZED 1
+#endif
+#endif
+#ifndef SANDBOX_SANITIZED
+#define SANDBOX_SANITIZED 0
+#endif
+
 #endif

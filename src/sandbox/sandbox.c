@@ -52,6 +52,16 @@ static void child_tell(int pipe_fd, const struct report *report)
     (void)!write(pipe_fd, report, sizeof(*report));
 }
 
+static void limit_memory(uint64_t bytes)
+{
+#if !SANDBOX_SANITIZED
+    const struct rlimit limit = {bytes, bytes};
+
+    if (bytes > 0)
+        setrlimit(RLIMIT_DATA, &limit);
+#endif
+}
+
 _Noreturn static void child(const struct sandbox_spec *spec, uint64_t flags, uid_t uid, gid_t gid,
                             int pipe_fd, struct report *report)
 {
@@ -63,6 +73,7 @@ _Noreturn static void child(const struct sandbox_spec *spec, uint64_t flags, uid
     reset_signals();
     setsid();
     setrlimit(RLIMIT_CORE, &no_core);
+    limit_memory(spec->memory);
     ok = jail_arrange_descriptors(spec, &pipe_fd, &report->failure);
     if (ok && (flags & CLONE_NEWUSER) && !jail_map_ids(uid, gid)) {
         report->failure.error = errno;

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "core/error.h"
@@ -36,7 +37,14 @@ struct sandbox_spec {
     const char *const *device_nodes; /* below /dev, ended by NULL; NULL for none */
     bool namespaces;                 /* false: only user, capabilities, descriptors */
     int cgroup_fd; /* an open cgroup v2 directory the program starts in; -1 for none */
+    /* Bytes of its own memory at most (RLIMIT_DATA: what it can write and shares with nobody, used
+     * or not), held by the kernel where there is no cgroup too; 0: no limit. Not with a sanitizer,
+     * whose shadow memory counts. */
+    uint64_t memory;
 };
+
+/* What a renderer takes at most beside its partition's memory: Mesa, stacks, contexts. */
+#define SANDBOX_RENDERER_OVERHEAD (UINT64_C(768) << 20)
 
 enum sandbox_degraded {
     SANDBOX_NO_NAMESPACES = 1 << 0,

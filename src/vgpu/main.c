@@ -150,7 +150,7 @@ static int get_grant(struct vgpu *v, struct vgpu_grant *grant, struct gpup_error
 
     if (!o->adapter) {
         *grant = (struct vgpu_grant){o->vram, o->hang_ms, "the VM", o->display};
-        v->starter = starter_new(o->renderer, o->render_node, err);
+        v->starter = starter_new(o->renderer, o->render_node, o->vram, err);
         return v->starter ? 0 : -EIO;
     }
     v->lease = lease_new(v->loop, o->gpupd_socket, o->adapter, &lease_events, v, &m, err);

@@ -25,6 +25,7 @@ struct starter {
     int sock;
     pid_t pid;
     const char *program, *render_node;
+    uint64_t vram;
 };
 
 struct starter_answer {
@@ -53,6 +54,7 @@ static int spawn(const struct starter *s, int sock, int *pidfd, struct gpup_erro
         .device_nodes = node ? nodes : NULL,
         .namespaces = true,
         .cgroup_fd = -1,
+        .memory = s->vram + SANDBOX_RENDERER_OVERHEAD,
     };
     unsigned degraded = 0;
     pid_t pid;
@@ -110,7 +112,8 @@ _Noreturn static void serve(const struct starter *s)
 
 /* ---- in gpup-vgpu ---- */
 
-struct starter *starter_new(const char *program, const char *render_node, struct gpup_error **err)
+struct starter *starter_new(const char *program, const char *render_node, uint64_t vram,
+                            struct gpup_error **err)
 {
     struct starter *s = calloc(1, sizeof(*s));
     int pair[2];
@@ -120,7 +123,7 @@ struct starter *starter_new(const char *program, const char *render_node, struct
         free(s);
         return NULL;
     }
-    *s = (struct starter){pair[0], -1, program, render_node};
+    *s = (struct starter){pair[0], -1, program, render_node, vram};
     s->pid = fork();
     if (s->pid == 0) {
         s->sock = pair[1];

@@ -2,6 +2,8 @@
 #ifndef GPUP_VGPU_STARTER_H
 #define GPUP_VGPU_STARTER_H
 
+#include <stdint.h>
+
 struct gpup_error;
 
 /*
@@ -11,8 +13,10 @@ struct gpup_error;
  */
 struct starter;
 
-/* Forks: to be called while there is one thread. The strings outlive the starter. */
-struct starter *starter_new(const char *program, const char *render_node, struct gpup_error **err);
+/* Forks: to be called while there is one thread. The strings outlive the starter. vram: bytes of
+ * the partition, which bound what a renderer takes. */
+struct starter *starter_new(const char *program, const char *render_node, uint64_t vram,
+                            struct gpup_error **err);
 void starter_free(struct starter *starter);
 
 /* Starts a renderer in what jail can be made. Both descriptors are the caller's. */

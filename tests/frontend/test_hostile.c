@@ -19,7 +19,7 @@
 #define PIECE  (UINT64_C(1) << 20)
 #define WORK   (FRONTEND_DATA * 2) /* large requests are laid out here */
 
-static const char *const options[] = {"--vram=64M", "--hang-ms=1000", NULL};
+static const char *const options[] = {"--vram=64M", "--hang-ms=8000", NULL};
 
 static void set_up(struct frontend *f, gconstpointer data)
 {
@@ -285,6 +285,69 @@ static void hung_without_a_fence(struct frontend *f, gconstpointer data)
     frontend_assert_draws(f, 2, 10);
 }
 
+/* ---- the driver's own memory ---- */
+
+static uint64_t limit_of(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/limits", pid);
+    g_autofree char *text = NULL;
+    const char *line;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    line = strstr(text, "Max data size");
+    g_assert_nonnull(line);
+    return g_ascii_strtoull(line + strlen("Max data size"), NULL, 10);
+}
+
+/* KiB of its own that a process has used so far, at most. */
+static uint64_t own_memory(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", pid);
+    g_autofree char *text = NULL;
+    const char *line;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return 0;
+    line = strstr(text, "RssAnon:");
+    return line ? g_ascii_strtoull(line + strlen("RssAnon:"), NULL, 10) : 0;
+}
+
+/* A stream that makes no resource but has the driver allocate, a whole GL context for each command:
+ * the limit holds, the renderer ends at it at the latest, and the guest starts anew. */
+static void allocating_stream(struct frontend *f, gconstpointer data)
+{
+    uint64_t limit, used, most = 0;
+    uint32_t made = 0;
+    pid_t renderer;
+
+    frontend_start_drawing(f, 1, 10);
+    renderer = frontend_renderer(f);
+    limit = limit_of(renderer);
+    if (!limit) {
+        g_test_skip("with a sanitizer the limit is not set");
+        return;
+    }
+    g_assert_cmpuint(limit, ==, (UINT64_C(64) + 768) << 20);
+    while (frontend_renderer(f) == renderer && made < 4096) {
+        uint32_t stream[2 * 16];
+
+        for (unsigned i = 0; i < 16; i++) {
+            stream[i * 2] = 29 | 1u << 16; /* CREATE_SUB_CTX */
+            stream[i * 2 + 1] = 100 + made++;
+        }
+        if (frontend_submit(f, 1, stream, G_N_ELEMENTS(stream)) != OK)
+            break;
+        used = own_memory(renderer);
+        most = MAX(most, used);
+    }
+    g_test_message("%u contexts, %" G_GUINT64_FORMAT " MiB of %" G_GUINT64_FORMAT " MiB", made,
+                   most >> 10, limit >> 20);
+    g_assert_cmpuint(most << 10, <=, limit);
+    frontend_reset(f);
+    frontend_start_drawing(f, 1, 10);
+    frontend_assert_draws(f, 1, 10);
+}
+
 /* ---- memory ---- */
 
 static int add_second(struct frontend *f)
@@ -464,6 +527,7 @@ int main(int argc, char **argv)
         {"/hostile/work/slow-copies", slow_copies},
         {"/hostile/work/pieces", pieces_of_backings},
         {"/hostile/work/hung-without-fence", hung_without_a_fence},
+        {"/hostile/work/allocating-stream", allocating_stream},
         {"/hostile/memory/under-load", memory_under_load},
         {"/hostile/memory/requests-in-it", requests_in_removed_memory},
         {"/hostile/memory/hung-renderer", removed_from_a_hung_renderer},

@@ -263,7 +263,6 @@ static void clear(struct peer *peer, struct render *render)
         continue;
     if (render->shared)
         munmap(render->shared, render->shared_size);
-    free(render->record);
     gpup_error_free(render->error);
     close(render->sock);
     if (render->command_fd >= 0)

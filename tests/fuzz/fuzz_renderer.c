@@ -70,7 +70,13 @@ static void on_ended(void *device, const char *reason)
     f->ended = true;
 }
 
-static const struct renderer_events events = {on_ready, on_finished, on_idle, on_ended};
+static uint64_t on_stopped_ms(void *device)
+{
+    return 0;
+}
+
+static const struct renderer_events events = {on_ready, on_finished, on_idle, on_ended,
+                                              on_stopped_ms};
 
 /* What is ready comes before a timer that is armed anew. */
 static void on_stop(void *data)
