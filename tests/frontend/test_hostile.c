@@ -19,11 +19,12 @@
 #define PIECE  (UINT64_C(1) << 20)
 #define WORK   (FRONTEND_DATA * 2) /* large requests are laid out here */
 
-static const char *const options[] = {"--vram=64M", "--hang-ms=8000", NULL};
+static const char *const options[] = {"--vram=64M", "--hang-ms=1000", NULL};
+static const char *const patient[] = {"--vram=64M", "--hang-ms=20000", NULL};
 
 static void set_up(struct frontend *f, gconstpointer data)
 {
-    frontend_start(f, options);
+    frontend_start(f, data);
 }
 
 static void tear_down(struct frontend *f, gconstpointer data)
@@ -519,6 +520,7 @@ int main(int argc, char **argv)
     static const struct {
         const char *path;
         void (*func)(struct frontend *, gconstpointer);
+        const char *const *options; /* NULL: as above */
     } tests[] = {
         {"/hostile/ring/offers-without-end", offers_without_end},
         {"/hostile/ring/broken-and-reset", broken_ring_and_reset},
@@ -527,7 +529,7 @@ int main(int argc, char **argv)
         {"/hostile/work/slow-copies", slow_copies},
         {"/hostile/work/pieces", pieces_of_backings},
         {"/hostile/work/hung-without-fence", hung_without_a_fence},
-        {"/hostile/work/allocating-stream", allocating_stream},
+        {"/hostile/work/allocating-stream", allocating_stream, patient},
         {"/hostile/memory/under-load", memory_under_load},
         {"/hostile/memory/requests-in-it", requests_in_removed_memory},
         {"/hostile/memory/hung-renderer", removed_from_a_hung_renderer},
@@ -537,6 +539,7 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
-        g_test_add(tests[i].path, struct frontend, NULL, set_up, tests[i].func, tear_down);
+        g_test_add(tests[i].path, struct frontend, tests[i].options ? tests[i].options : options,
+                   set_up, tests[i].func, tear_down);
     return g_test_run();
 }
