@@ -236,18 +236,30 @@ static int open_group(struct gpup_lease *lease, const struct gpup_claim *claim,
                              cpus > 0 ? cpus : g_get_num_processors());
 }
 
+/* A running renderer's own memory follows its grant. Where we may not change it the next one gets
+ * what it should have. */
+static void limit_memory(struct gpup_lease *lease, uint64_t memory)
+{
+    const struct rlimit own = {memory, memory};
+    pid_t pid = gpup_lease_renderer_pid(lease);
+
+    if (pid <= 0 || lease->memory == memory)
+        return;
+    if (prlimit(pid, RLIMIT_DATA, &own, NULL) == 0)
+        lease->memory = memory;
+    else
+        g_message("renderer of adapter %s: its memory is limited anew with its next start: %s",
+                  lease->adapter, g_strerror(errno));
+}
+
 static void limit_renderer(struct gpup_lease *lease, const struct gpup_claim *claim)
 {
-    const struct rlimit own = {memory_of(claim), memory_of(claim)};
     struct gpup_gpu *gpu = gpup_host_gpu_of(lease->setup.host, claim);
     int group = gpu && lease->renderer >= 0 ? open_group(lease, claim, gpu) : -1;
-    pid_t pid = gpup_lease_renderer_pid(lease);
 
     if (group >= 0)
         close(group);
-    if (pid > 0 && prlimit(pid, RLIMIT_DATA, &own, NULL) < 0)
-        g_warning("renderer of adapter %s: its memory cannot be limited anew: %s", lease->adapter,
-                  g_strerror(errno));
+    limit_memory(lease, memory_of(claim));
 }
 
 void gpup_lease_regrant(struct gpup_lease *lease)
@@ -368,7 +380,7 @@ static struct gpup_renderer_spec *make_spec(struct gpup_lease *lease,
     /* whatever its cap is now: that can be changed while it runs */
     spec->threads = cpus > 0 ? cpus : g_get_num_processors();
     spec->cgroup_fd = open_group(lease, claim, gpu);
-    spec->memory = memory_of(claim);
+    spec->memory = lease->memory = memory_of(claim);
     return spec;
 }
 
