@@ -111,23 +111,28 @@ void cli_gpus_json(JsonBuilder *json, const struct cli_bus *bus)
 int cli_gpu_list(struct cli_args *args)
 {
     g_auto(cli_bus) bus = {0};
-    gboolean as_json = FALSE;
+    gboolean as_json = FALSE, names = FALSE;
     const GOptionEntry entries[] = {
+        {"name", 0, 0, G_OPTION_ARG_NONE, &names, "Print the short ids only, one a line", NULL},
         {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
         {0},
     };
     int code = cli_parse(args, entries, 0, 0);
 
+    if (code == CLI_GO_ON && names && as_json)
+        return cli_usage_error(args, "--name and --json do not go together");
     if (code == CLI_GO_ON)
         code = cli_bus_load(&bus);
     if (!bus.gpus)
         return code;
+    for (guint i = 0; names && i < bus.gpus->len; i++)
+        puts(cli_text(gpup_gpu_get_short_id(bus.gpus->pdata[i])));
     if (as_json) {
         g_autoptr(JsonBuilder) json = cli_json_new();
 
         cli_gpus_json(json, &bus);
         cli_json_print(json);
-    } else {
+    } else if (!names) {
         cli_gpu_table(&bus);
     }
     return GPUP_EXIT_DONE;

@@ -74,22 +74,33 @@ static void print_json(const struct cli_bus *bus)
     cli_json_print(json);
 }
 
+static void print_names(const struct cli_bus *bus)
+{
+    for (guint i = 0; i < bus->vms->len; i++)
+        puts(cli_text(gpup_vm_get_name(bus->vms->pdata[i])));
+}
+
 int cli_vm_list(struct cli_args *args)
 {
     g_auto(cli_bus) bus = {0};
-    gboolean as_json = FALSE;
+    gboolean as_json = FALSE, names = FALSE;
     const GOptionEntry entries[] = {
+        {"name", 0, 0, G_OPTION_ARG_NONE, &names, "Print the names only, one a line", NULL},
         {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
         {0},
     };
     int code = cli_parse(args, entries, 0, 0);
 
+    if (code == CLI_GO_ON && names && as_json)
+        return cli_usage_error(args, "--name and --json do not go together");
     if (code == CLI_GO_ON)
         code = cli_bus_load(&bus);
     if (!bus.gpus)
         return code;
     if (as_json)
         print_json(&bus);
+    else if (names)
+        print_names(&bus);
     else
         print_table(&bus);
     return GPUP_EXIT_DONE;

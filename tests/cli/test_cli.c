@@ -116,6 +116,18 @@ static void test_gpu_list(struct standin *s, gconstpointer data)
     assert_at(node, "$.gpus[*].name", "[\"B50\",\"A16 1 of 4\",\"A16 2 of 4\",\"llvmpipe\"]");
 }
 
+/* For scripts and completion. */
+static void test_names(struct standin *s, gconstpointer data)
+{
+    g_autofree char *gpus = output(s, "gpu list --name");
+    g_autofree char *vms = output(s, "vm list --name");
+
+    g_assert_cmpstr(gpus, ==, "03:00.0\n41:00.0\n42:00.0\nsoftware\n");
+    g_assert_cmpstr(vms, ==, "broken\ndesk1\ndesk2\nplain\n");
+    assert_fails(s, "vm list --name --json", 2,
+                 "gpup: --name and --json do not go together\nSee gpup vm list --help\n");
+}
+
 static void test_gpu_show(struct standin *s, gconstpointer data)
 {
     g_auto(cli_result) r = run(s, "gpu show LLVM");
@@ -621,6 +633,7 @@ int main(int argc, char **argv)
     add("/cli/no-libvirt", test_no_libvirt);
     add("/cli/empty-host", test_empty_host);
     add("/cli/gpu-list", test_gpu_list);
+    add("/cli/names", test_names);
     add("/cli/gpu-show", test_gpu_show);
     add("/cli/gpu-words", test_gpu_words);
     add("/cli/partition-list", test_partition_list);
