@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bash completion: what it offers, with a stand-in for gpup's lists, against the help of the real one.
-argv: the gpup, the completion."""
+argv: the gpup, the completion, the
+manual page."""
 import pathlib
 import re
 import subprocess
@@ -10,7 +11,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 from taplib import equal, run  # noqa: E402
 
-GPUP, COMPLETION = sys.argv[1:3]
+GPUP, COMPLETION, PAGE = sys.argv[1:4]
 
 # $1...: the words, the last one being typed.
 SCRIPT = r"""
@@ -47,6 +48,15 @@ def commands(*words):
     return [line.split()[0] for line in text.splitlines()]
 
 
+def paths():
+    return ([[c] for c in commands() if c not in ("gpu", "vm")] +
+            [[noun, c] for noun in ("gpu", "vm") for c in commands(noun)])
+
+
+def options(*words):
+    return sorted(set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", help_of(*words), re.M)))
+
+
 def live_names():
     equal(complete("assign", "desk"), ["desk1", "deskä"])
     equal(complete("vm", "start", "m"), ["my\\ \\ vm"])
@@ -65,11 +75,20 @@ def every_command():
 
 
 def every_option():
-    paths = [[c] for c in commands() if c not in ("gpu", "vm")]
-    paths += [[noun, c] for noun in ("gpu", "vm") for c in commands(noun)]
-    for path in paths:
-        wanted = sorted(set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", help_of(*path), re.M)))
-        equal(complete(*path, "--"), wanted, " ".join(path))
+    for path in paths():
+        equal(complete(*path, "--"), options(*path), " ".join(path))
+
+
+def the_page():
+    """The manual page has every command and every option, each in its command's section."""
+    text = pathlib.Path(PAGE).read_text(encoding="utf-8")
+    for path in paths():
+        sections = re.findall(r"^\*%s\*.*?(?=^\S|\Z)" % " ".join(path), text.split("# COMMANDS")[1], re.M | re.S)
+        equal(len(sections), 1, " ".join(path))
+        general = text.split("# OPTIONS")[1]
+        for option in options(*path):
+            equal("*%s*" % option in sections[0] or "*%s*" % option in general, True,
+                  " ".join(path) + " " + option)
 
 
 def cmdlets():
@@ -82,4 +101,4 @@ def cmdlets():
     equal(complete("Set-VMHostPartitionableGpu", ""), ["03:00.0", "software"])
 
 
-run([(f.__name__.replace("_", " "), f) for f in (live_names, every_command, every_option, cmdlets)])
+run([(f.__name__.replace("_", " "), f) for f in (live_names, every_command, every_option, the_page, cmdlets)])
