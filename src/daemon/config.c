@@ -125,15 +125,68 @@ static int set_priority(const char *text, const char *group, struct gpup_config 
     return add_setting(c, group, "sched-priority", text);
 }
 
+/* Settings of a GPU with few values, kept as they are. */
+static int set_word(const char *name, const char *const *words, const char *text, const char *group,
+                    struct gpup_config *c, struct gpup_error **err)
+{
+    g_autofree char *list = NULL;
+
+    if (g_strv_contains(words, text))
+        return add_setting(c, group, name, text);
+    list = g_strjoinv(", ", (char **)words);
+    return gpup_error_set(err, EINVAL, "'%s' is none of %s", text, list);
+}
+
+static int set_vgpu_class(const char *text, const char *group, struct gpup_config *c,
+                          struct gpup_error **err)
+{
+    static const char *const words[] = {"Q", "B", "C", "A", NULL};
+
+    return set_word("vgpu-class", words, text, group, c, err);
+}
+
+static int set_vgpu_mode(const char *text, const char *group, struct gpup_config *c,
+                         struct gpup_error **err)
+{
+    static const char *const words[] = {"homogeneous", "heterogeneous", NULL};
+
+    return set_word("vgpu-mode", words, text, group, c, err);
+}
+
+static int set_vgpu_scheduler(const char *text, const char *group, struct gpup_config *c,
+                              struct gpup_error **err)
+{
+    static const char *const words[] = {"best-effort", "equal-share", "fixed-share", NULL};
+
+    return set_word("vgpu-scheduler", words, text, group, c, err);
+}
+
+static int set_vgpu_slice(const char *text, const char *group, struct gpup_config *c,
+                          struct gpup_error **err)
+{
+    unsigned ms;
+    int ret = number(text, 30, &ms, err);
+
+    return ret < 0 ? ret : add_setting(c, group, "vgpu-slice-ms", text);
+}
+
 static const struct {
     const char *group; /* "gpu " stands for every group that begins so */
     const char *key;
     setter set;
 } settings[] = {
-    {"gpup", "policy", set_policy},           {"gpup", "hang-seconds", set_hang},
-    {"software", "enabled", set_enabled},     {"software", "memory", set_software_memory},
-    {"software", "cpus", set_cpus},           {"gpu ", "memory", set_gpu_memory},
-    {"gpu ", "sched-priority", set_priority}, {"gpu ", "kind", set_kind},
+    {"gpup", "policy", set_policy},
+    {"gpup", "hang-seconds", set_hang},
+    {"software", "enabled", set_enabled},
+    {"software", "memory", set_software_memory},
+    {"software", "cpus", set_cpus},
+    {"gpu ", "memory", set_gpu_memory},
+    {"gpu ", "vgpu-class", set_vgpu_class},
+    {"gpu ", "vgpu-mode", set_vgpu_mode},
+    {"gpu ", "vgpu-scheduler", set_vgpu_scheduler},
+    {"gpu ", "vgpu-slice-ms", set_vgpu_slice},
+    {"gpu ", "sched-priority", set_priority},
+    {"gpu ", "kind", set_kind},
     {"gpup", "pci-ids", set_pci_ids},
 };
 

@@ -96,6 +96,16 @@ static bool is_held(const struct gpup_gpu *gpu)
     return gpup_gpu_free_slots(gpu) < gpu->n_slots;
 }
 
+/* A mediated device is known by who made it. */
+static void keep_function(struct gpup_function *old, const struct gpup_function *now)
+{
+    struct gpup_function function = *now;
+
+    if (!*function.mdev)
+        memcpy(function.mdev, old->mdev, sizeof(function.mdev));
+    *old = function;
+}
+
 /* Slots of hardware are where the hardware says; of virtio they are what we say. */
 static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
 {
@@ -109,7 +119,7 @@ static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
                              "stop those VMs, then gpup rescan");
     else if (hardware && to->n_slots == from->n_slots)
         for (size_t i = 0; i < to->n_slots; i++)
-            from->slots[i].function = to->slots[i].function;
+            keep_function(&from->slots[i].function, &to->slots[i].function);
     else if (hardware && !is_held(from) && to->mode != GPUP_MODE_WEDGED)
         return;
     gpup_gpu_clear_slots(to);

@@ -90,6 +90,8 @@ struct gpup_job *gpup_job_new(const struct gpup_system *system,
     add(&builder, "gpu", g_variant_new_string(gpu->id));
     add(&builder, "n", g_variant_new_uint32(n));
     add(&builder, "memory", g_variant_new_uint64(gpup_pci_configured_memory(system, gpu)));
+    add(&builder, "wanted",
+        g_variant_new_uint32(system->wanted ? system->wanted(gpu->key, system->data) : 0));
     add(&builder, "settings", settings_of(system, gpu));
     if (work)
         add_work(&builder, work);
@@ -403,6 +405,7 @@ GVariant *gpup_job_serve(GVariant *request)
     g_variant_lookup(request, "gpu", "&s", &gpu);
     g_variant_lookup(request, "n", "u", &s.n);
     g_variant_lookup(request, "memory", "t", &s.target.memory);
+    g_variant_lookup(request, "wanted", "u", &s.target.wanted);
     settings = g_variant_lookup_value(request, "settings", G_VARIANT_TYPE("a{ss}"));
     read_work(request, &s.work);
     pci = gpup_pci_read(&s.system, gpu);

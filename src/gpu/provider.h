@@ -15,6 +15,7 @@ struct gpup_target {
     const struct gpup_pci *pci;
     const char *name;   /* for messages: "03:00.0" */
     uint64_t memory;    /* bytes, by gpup.conf; 0: not set */
+    unsigned wanted;    /* partitions, by what is stored; 0: none */
     GVariant *settings; /* a{ss}: what else gpup.conf says about it, or NULL */
 };
 
@@ -66,6 +67,7 @@ struct gpup_provider {
 };
 
 extern const struct gpup_provider gpup_provider_whole;
+extern const struct gpup_provider gpup_provider_nvidia;
 extern const struct gpup_provider gpup_provider_xe;
 extern const struct gpup_provider gpup_provider_sriov;
 extern const struct gpup_provider gpup_provider_software;

@@ -181,14 +181,20 @@ static int check_unused(const struct gpup_target *t, const struct gpup_work *wor
                           gpup_pci_short(work->function.address), holder);
 }
 
+int gpup_sriov_check_function_closed(const struct gpup_target *t, const struct gpup_work *work,
+                                     struct gpup_error **err)
+{
+    int ret = check_function(t, work, err);
+
+    return ret < 0 ? ret : check_unused(t, work, err);
+}
+
 int gpup_sriov_prepare_function(const struct gpup_target *t, struct gpup_work *work,
                                 const char *driver, struct gpup_error **err)
 {
     struct gpup_function *f = &work->function;
-    int ret = check_function(t, work, err);
+    int ret = gpup_sriov_check_function_closed(t, work, err);
 
-    if (ret == 0)
-        ret = check_unused(t, work, err);
     if (ret == 0)
         ret = gpup_vfio_check_group(t->system, f->address, err);
     if (ret == 0 && driver) {
@@ -203,10 +209,8 @@ int gpup_sriov_release_function(const struct gpup_target *t, struct gpup_work *w
                                 struct gpup_error **err)
 {
     struct gpup_function *f = &work->function;
-    int ret = check_function(t, work, err);
+    int ret = gpup_sriov_check_function_closed(t, work, err);
 
-    if (ret == 0)
-        ret = check_unused(t, work, err);
     if (ret == 0)
         ret = gpup_vfio_reset(t->system, f->address, err);
     if (ret == 0)

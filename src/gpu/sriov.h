@@ -21,6 +21,9 @@ int gpup_sriov_check_closed(const struct gpup_target *target, struct gpup_error 
 void gpup_sriov_add_functions(const struct gpup_target *target, uint64_t vram,
                               struct gpup_facts *facts);
 
+/* Whether the VF is there and nobody has it open: -ENODEV, -EBUSY. */
+int gpup_sriov_check_function_closed(const struct gpup_target *target, const struct gpup_work *work,
+                                     struct gpup_error **err);
 /* prepare and release as they are for every VF that is bound to VFIO; driver: which, or NULL. */
 int gpup_sriov_prepare_function(const struct gpup_target *target, struct gpup_work *work,
                                 const char *driver, struct gpup_error **err);

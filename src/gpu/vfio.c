@@ -161,13 +161,38 @@ static bool have_driver(const struct gpup_system *system, const char *driver)
     return gpup_sysfs_exists(dir, "");
 }
 
+/* NVIDIA's driver would wait for ever for who uses the GPU, unless it has promised that none does.
+ */
+static int lock_nvidia(const struct gpup_system *system, const char *address,
+                       struct gpup_error **err)
+{
+    g_autofree char *dir =
+        g_build_filename(system->proc, "driver", "nvidia", "gpus", address, NULL);
+    uint64_t locked = 0;
+
+    if (!gpup_sysfs_exists(dir, "unbindLock"))
+        return 0;
+    gpup_sysfs_write(dir, "unbindLock", "1");
+    if (gpup_sysfs_read_number(dir, "unbindLock", &locked) && locked == 1)
+        return 0;
+    return gpup_error_set(
+        err, EBUSY,
+        "%s is in use: another program (a monitoring service, nvidia-persistenced, "
+        "CUDA) has it open through NVIDIA's driver; stop that first",
+        gpup_pci_short(address));
+}
+
 static int unbind_from(const struct gpup_system *system, const char *address, const char *driver,
                        struct gpup_error **err)
 {
     g_autofree char *dir = driver_dir(system, driver);
-    int ret = gpup_sysfs_write(dir, "unbind", address);
-    g_autofree char *still = gpup_vfio_driver(system, address);
+    g_autofree char *still = NULL;
+    int ret = strcmp(driver, "nvidia") == 0 ? lock_nvidia(system, address, err) : 0;
 
+    if (ret < 0)
+        return ret;
+    ret = gpup_sysfs_write(dir, "unbind", address);
+    still = gpup_vfio_driver(system, address);
     if (!still)
         return 0; /* it may have gone by itself meanwhile */
     return gpup_error_set(err, ret < 0 ? -ret : EBUSY, "%s cannot be taken from its driver %s: %s",

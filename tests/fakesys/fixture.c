@@ -31,6 +31,11 @@ static void spawn_machine(struct fake *f)
     }
 }
 
+static unsigned wanted(const char *key, void *data)
+{
+    return ((struct fake *)data)->wanted;
+}
+
 void fake_set_up(struct fake *f, gconstpointer data)
 {
     f->mount = g_dir_make_tmp("gpup-fakesys-XXXXXX", NULL);
@@ -45,6 +50,8 @@ void fake_set_up(struct fake *f, gconstpointer data)
                                      .dev = f->dev,
                                      .helper = g_getenv("GPUP_GPU_HELPER"),
                                      .pci_ids = f->pci_ids,
+                                     .wanted = wanted,
+                                     .data = f,
                                      .memory_by_gpu = f->memory,
                                      .settings_by_gpu = f->settings};
     g_setenv("GPUP_FAKESYS_MOUNT", f->mount, TRUE);

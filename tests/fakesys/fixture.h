@@ -10,6 +10,7 @@ struct fake {
     GPid pid;
     GHashTable *memory, *settings;
     const char *pci_ids[4];
+    unsigned wanted; /* partitions of every GPU, by the store */
     struct gpup_system system;
     struct gpup_inventory *inventory;
 };

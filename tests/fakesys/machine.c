@@ -7,6 +7,7 @@
 #include <string.h>
 
 GHashTable *devices;
+const char *machine_mount;
 static bool iommu = true;
 static int next_group = 10;
 
@@ -537,6 +538,7 @@ int machine_control(char *line)
 
 void machine_init(const char *mount)
 {
+    machine_mount = mount;
     devices = g_hash_table_new(g_str_hash, g_str_equal);
     add_driver("vfio-pci");
     tree_file(0200, "", "/sys/bus/pci/drivers_probe")->store = store_probe;

@@ -28,6 +28,7 @@ struct device {
     GHashTable *failures; /* operation -> GINT_TO_POINTER(errno) */
 };
 
+extern const char *machine_mount;
 extern GHashTable *devices; /* address -> struct device * */
 
 void machine_init(const char *mount);
