@@ -67,6 +67,7 @@ struct gpup_provider {
 };
 
 extern const struct gpup_provider gpup_provider_whole;
+extern const struct gpup_provider gpup_provider_gim;
 extern const struct gpup_provider gpup_provider_nvidia;
 extern const struct gpup_provider gpup_provider_xe;
 extern const struct gpup_provider gpup_provider_sriov;

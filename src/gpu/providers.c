@@ -5,6 +5,7 @@
 
 const struct gpup_provider *const gpup_providers[] = {
     &gpup_provider_whole,
+    &gpup_provider_gim,
     &gpup_provider_nvidia,
     &gpup_provider_xe,
     &gpup_provider_sriov,
