@@ -4,14 +4,8 @@
 #include <string.h>
 
 const struct gpup_provider *const gpup_providers[] = {
-    &gpup_provider_whole,
-    &gpup_provider_gim,
-    &gpup_provider_nvidia,
-    &gpup_provider_xe,
-    &gpup_provider_sriov,
-    &gpup_provider_rendernode,
-    &gpup_provider_software,
-    NULL,
+    &gpup_provider_whole, &gpup_provider_gim,        &gpup_provider_nvidia,   &gpup_provider_xe,
+    &gpup_provider_sriov, &gpup_provider_rendernode, &gpup_provider_software, NULL,
 };
 
 const struct gpup_provider *gpup_provider_by_name(const char *name)
