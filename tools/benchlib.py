@@ -35,9 +35,11 @@ class Benchmark:
         self.args = parser.parse_args()
         self.cases = []
 
-    def add(self, name, unit, value, baseline=None, goal=None):
-        """A goal that ends in "x" is about value/baseline, any other about the value."""
-        ratio = value / baseline if baseline else None
+    def add(self, name, unit, value, baseline=None, goal=None, ratio=None):
+        """A goal that ends in "x" is about value/baseline (or `ratio`, where pairs were compared), any
+        other about the value."""
+        if ratio is None and baseline:
+            ratio = value / baseline
         result = met(ratio if goal and goal.endswith(" x") else value, goal)
         self.cases.append({"name": name, "value": value, "unit": unit, "baseline": baseline,
                            "ratio": ratio, "goal": goal, "met": result})

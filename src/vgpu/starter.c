@@ -10,6 +10,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 struct starter {
     int sock;
     pid_t pid;
+    bool ahead; /* the first one was not asked for: it comes by itself */
     const char *program, *render_node;
     uint64_t vram;
 };
@@ -105,6 +107,7 @@ _Noreturn static void serve(const struct starter *s)
 
     prctl(PR_SET_NAME, "gpup-starter", 0, 0, 0);
     signal(SIGCHLD, SIG_IGN); /* nobody waits for renderers here: no zombies */
+    start_one(s);             /* the guest's driver will want it at once */
     while (gpup_seqpacket_receive(s->sock, &request, sizeof(request), NULL, 0, NULL, 0) == 1)
         start_one(s);
     _exit(0);
@@ -123,7 +126,12 @@ struct starter *starter_new(const char *program, const char *render_node, uint64
         free(s);
         return NULL;
     }
-    *s = (struct starter){pair[0], -1, program, render_node, vram};
+    *s = (struct starter){.sock = pair[0],
+                          .pid = -1,
+                          .ahead = true,
+                          .program = program,
+                          .render_node = render_node,
+                          .vram = vram};
     s->pid = fork();
     if (s->pid == 0) {
         s->sock = pair[1];
@@ -159,8 +167,9 @@ int starter_start(struct starter *s, int *sock, int *pidfd, struct gpup_error **
     const char request = 1;
     unsigned n_fds = 0;
     int fds[2];
-    ssize_t n = gpup_seqpacket_send(s->sock, &request, sizeof(request), NULL, 0, 0);
+    ssize_t n = s->ahead ? 0 : gpup_seqpacket_send(s->sock, &request, sizeof(request), NULL, 0, 0);
 
+    s->ahead = false;
     if (n >= 0 && poll(&answer_comes, 1, ANSWER_MS) != 1)
         n = -ETIMEDOUT;
     if (n >= 0)

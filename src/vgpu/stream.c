@@ -2,7 +2,6 @@
 #include "vgpu/stream.h"
 
 #include <errno.h>
-#include <stdbool.h>
 
 /* virgl_protocol.h's numbers of what is refused among the known ones. */
 enum {
@@ -14,18 +13,13 @@ enum {
     CLEAR_SURFACE = 62,
 };
 
-static bool allowed(uint32_t opcode)
-{
-    switch (opcode) {
-    case SET_DEBUG_FLAGS:
-    case PIPE_RESOURCE_CREATE:
-    case PIPE_RESOURCE_SET_TYPE: /* only for blobs, which are not offered */
-    case GET_MEMORY_INFO:
-        return false;
-    default:
-        return opcode <= LINK_SHADER || opcode == CLEAR_SURFACE;
-    }
-}
+#define BIT(opcode) (UINT64_C(1) << (opcode))
+
+/* One bit for each opcode: streams have thousands of short commands. SET_TYPE is for blobs only,
+ * which are not offered. */
+static const uint64_t allowed = ((BIT(LINK_SHADER + 1) - 1) | BIT(CLEAR_SURFACE)) &
+                                ~(BIT(SET_DEBUG_FLAGS) | BIT(PIPE_RESOURCE_CREATE) |
+                                  BIT(PIPE_RESOURCE_SET_TYPE) | BIT(GET_MEMORY_INFO));
 
 int vgpu_stream_check(const uint32_t *dwords, size_t n, uint32_t *opcode)
 {
@@ -33,14 +27,13 @@ int vgpu_stream_check(const uint32_t *dwords, size_t n, uint32_t *opcode)
 
     while (at < n) {
         uint32_t header = __atomic_load_n(&dwords[at], __ATOMIC_RELAXED);
-        size_t length = header >> 16;
+        uint32_t code = header & 0xff;
 
-        *opcode = header & 0xff;
-        if (!allowed(*opcode))
-            return -EPERM;
-        if (length > n - at - 1)
-            return -EINVAL;
-        at += 1 + length;
+        at += 1 + (header >> 16);
+        if (code >= 64 || !(allowed & BIT(code)) || at > n) {
+            *opcode = code;
+            return code >= 64 || !(allowed & BIT(code)) ? -EPERM : -EINVAL;
+        }
     }
     return 0;
 }
