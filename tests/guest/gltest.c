@@ -3,6 +3,8 @@
  * What a guest does with its partition: draws with OpenGL ES on the virtio GPU that is not the
  * VM's primary display, and says what it saw, one "key=value" a line.
  */
+#include "show.h"
+
 #include <EGL/egl.h>
 #include <EGL/eglext.h>
 #include <GLES2/gl2.h>
@@ -336,14 +338,20 @@ static int run(struct gl *gl, int argc, char **argv)
     if (strcmp(command, "picture") == 0 && value)
         return cmd_picture(value, argc > 3 ? atof(argv[3]) : 0);
     fprintf(stderr,
-            "usage: gltest info | render N | watch SECONDS | fill MIB | picture FILE TIME\n");
+            "usage: gltest info | render N | watch SECONDS | fill MIB | picture FILE TIME |\n"
+            "       show written|rendered SECONDS\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
     struct gl gl = {0};
-    int code = start(&gl) ? run(&gl, argc, argv) : 1;
+    int code;
+
+    if (argc == 4 && strcmp(argv[1], "show") == 0)
+        code = show_picture(strcmp(argv[2], "rendered") == 0, atoi(argv[3]));
+    else
+        code = start(&gl) ? run(&gl, argc, argv) : 1;
 
     fflush(stdout);
     /* a context that was lost may hang on its way out: nothing here is worth waiting for */
