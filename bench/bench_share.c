@@ -16,7 +16,7 @@
 
 #define SETTLE_MS 500u
 
-static const struct work usual = {.size = 512, .loops = 24, .draws = 1};
+static const struct work usual = {.size = 512, .loops = 8, .draws = 1};
 static const struct work small_frame = {.size = 256, .loops = 4, .draws = 1};
 
 struct bench {

@@ -378,6 +378,11 @@ int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now
     return clamp_to_int64(excess);
 }
 
+int64_t gpup_share_lead(const struct gpup_share *share, unsigned index)
+{
+    return index < share->n ? clamp_to_int64(share->p[index].ahead) : 0;
+}
+
 uint32_t gpup_share_rate(const struct gpup_share *share, unsigned index)
 {
     return index < share->n && share->p[index].active ? share->p[index].rate : 0;

@@ -86,6 +86,10 @@ bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t no
  */
 int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now_ns);
 
+/* How far a partition is ahead of the mean of the active ones (below 0: behind), ns of charged time
+ * divided by its rate: what tells who is due. */
+int64_t gpup_share_lead(const struct gpup_share *share, unsigned index);
+
 /* The present rate of a partition, parts per million; 0 while inactive. */
 uint32_t gpup_share_rate(const struct gpup_share *share, unsigned index);
 

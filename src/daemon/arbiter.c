@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/arbiter.h"
+#include "daemon/arbiter_internal.h"
 
 #include "core/error.h"
-#include "daemon/meter.h"
-#include "wire/gpu_time.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,53 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WHOLE     1000000u
-#define MS        UINT64_C(1000000)
-#define WINDOW_NS (3 * MS)
-/* While several are active, or one has a cap. */
-#define TICK_MS 1
-/* Commands in the renderer at a time: one is worked on, the next one lies ready. */
-#define DEPTH 2u
-/* Without work or use for so many looks it is not active. */
-#define QUIET_LOOKS 3u
-/* Beyond its share by so much of the whole GPU's time, its renderer is stopped. */
-#define OVERRUN_NS (20 * MS)
-/* How often it is looked whether CPUs are idle while somebody is held back, and how many of them,
- * in percent, then count as left over. */
-#define IDLE_LOOK_NS (100 * MS)
-#define IDLE_PERCENT 30u
-/* A process is not charged more than its threads could have used: a clock that jumps is another
- * process's. */
-#define MOST_CPUS   4096u
+#define WINDOW_NS   (2 * GPUP_MS)
+#define SLICE_NS    (4 * GPUP_MS)
 #define ABOVE_USUAL (-10) /* nice: it has to run when others have used up their share */
-
-struct partition {
-    struct gpup_gpu_time *page;
-    int page_fd, kick, wake;
-    int guard[2]; /* wire/gpu_time.h */
-    struct gpup_share_request request;
-    struct gpup_meter meter;
-    int pidfd;
-    uint64_t metered_ns; /* the meter's last value */
-    uint64_t charged_ns, stopped_ns, stopped_at;
-    bool active, held, stopped, used;
-    unsigned quiet;
-};
-
-struct gpup_arbiter {
-    unsigned capacity;
-    struct gpup_share *share;
-    struct partition *p[GPUP_SHARE_MAX]; /* by their number in `share` */
-    pthread_mutex_t lock;
-    pthread_t thread;
-    bool started, quit;
-    int epoll, event; /* event: wakes the thread */
-    uint64_t last_ns;
-
-    int stat; /* /proc/stat */
-    uint64_t idle_ns, idle_looked_ns;
-    bool held_since_look;
-};
+/* More threads than that no process keeps busy: a clock that says so is another process's. */
+#define MOST_CPUS 4096u
 
 static uint64_t now_ns(void)
 {
@@ -93,7 +49,7 @@ static void poke(struct gpup_arbiter *a)
 
 /* ---- what a partition is told, and made to do ---- */
 
-static void set_hold(struct gpup_arbiter *a, struct partition *p, bool hold)
+void gpup_arbiter_hold(struct gpup_arbiter *a, struct gpup_partition *p, bool hold)
 {
     if (hold)
         a->held_since_look = true;
@@ -105,159 +61,60 @@ static void set_hold(struct gpup_arbiter *a, struct partition *p, bool hold)
         (void)!eventfd_write(p->wake, 1);
 }
 
-static void set_stopped(struct partition *p, bool stopped, uint64_t now)
+void gpup_arbiter_stop(struct gpup_partition *p, bool stop, uint64_t now)
 {
     if (p->stopped) {
         p->stopped_ns += now - p->stopped_at;
         p->stopped_at = now;
         atomic_store(&p->page->stopped_ns, p->stopped_ns);
     }
-    if (p->stopped == stopped || p->pidfd < 0)
+    if (p->stopped == stop || p->pidfd < 0)
         return;
-    p->stopped = stopped;
+    p->stopped = stop;
     p->stopped_at = now;
-    syscall(SYS_pidfd_send_signal, p->pidfd, stopped ? SIGSTOP : SIGCONT, NULL, 0);
+    syscall(SYS_pidfd_send_signal, p->pidfd, stop ? SIGSTOP : SIGCONT, NULL, 0);
 }
 
-/* ---- a look at all of them ---- */
+/* ---- charging ---- */
 
-/* Charges what was used since the last look. */
-static void meter(struct gpup_arbiter *a, unsigned i, uint64_t now)
+bool gpup_arbiter_metered(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now,
+                          uint64_t *used)
 {
-    struct partition *p = a->p[i];
-    uint64_t value, used;
+    uint64_t most = (now - a->last_ns + 1000 * GPUP_MS) * MOST_CPUS;
+    uint64_t value;
 
-    p->used = false;
+    *used = 0;
     if (!gpup_meter_read(&p->meter, &value))
-        return;
-    used = value > p->metered_ns ? value - p->metered_ns : 0;
+        return false;
+    if (value > p->metered_ns && value - p->metered_ns <= most)
+        *used = value - p->metered_ns;
     p->metered_ns = value;
-    if (used == 0 || used / MOST_CPUS > now - a->last_ns + 1000 * MS)
-        return;
-    p->used = used > (now - a->last_ns) / 50;
-    p->charged_ns += used;
-    gpup_share_charge(a->share, i, used, now);
+    return true;
 }
 
-static void meter_all(struct gpup_arbiter *a, uint64_t now)
+void gpup_arbiter_charge(struct gpup_arbiter *a, unsigned number, uint64_t ns, uint64_t now)
 {
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
-        if (a->p[i])
-            meter(a, i, now);
-    }
+    a->p[number]->charged_ns += ns;
+    gpup_share_charge(a->share, number, ns, now);
+}
+
+static void charge_all(struct gpup_arbiter *a, uint64_t now)
+{
+    if (a->in_turn)
+        gpup_arbiter_charge_in_turn(a, now);
+    else
+        gpup_arbiter_charge_together(a, now);
     a->last_ns = now;
 }
 
-/* Active: it says that it has work, or the kernel says that it does some. */
-static unsigned find_active(struct gpup_arbiter *a, uint64_t now)
-{
-    unsigned n = 0;
+/* ---- the thread ---- */
 
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
-        struct partition *p = a->p[i];
-        bool active;
-
-        if (!p)
-            continue;
-        p->quiet = atomic_load(&p->page->busy) || p->used ? 0 : p->quiet + 1;
-        active = p->quiet < QUIET_LOOKS;
-        if (active != p->active)
-            gpup_share_set_active(a->share, i, active, now);
-        p->active = active;
-        n += active;
-    }
-    return n;
-}
-
-/* The time that CPUs had nothing to do, of all of them; 0 when it is not known. */
-static uint64_t idle_clock(struct gpup_arbiter *a)
-{
-    unsigned long long idle, iowait;
-    char text[256];
-    ssize_t n = a->stat >= 0 ? pread(a->stat, text, sizeof(text) - 1, 0) : -1;
-
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
-    if (sscanf(text, "cpu %*u %*u %*u %llu %llu", &idle, &iowait) != 2)
-        return 0;
-    return (idle + iowait) * (1000 * MS / (uint64_t)sysconf(_SC_CLK_TCK));
-}
-
-/*
- * Where the GPU's CPUs are idle though somebody is held back, those that are behind cannot use
- * their share: the others need not wait for them.
- */
-static void look_for_idle(struct gpup_arbiter *a, uint64_t now)
-{
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t elapsed = now - a->idle_looked_ns, idle, spare = 0;
-
-    if (elapsed < IDLE_LOOK_NS)
-        return;
-    idle = idle_clock(a);
-    if (online > (long)a->capacity)
-        spare = elapsed * ((uint64_t)online - a->capacity); /* not this GPU's */
-    if (a->held_since_look && elapsed < 3 * IDLE_LOOK_NS && a->idle_ns > 0 &&
-        idle > a->idle_ns + spare &&
-        (idle - a->idle_ns - spare) * 100 > elapsed * a->capacity * IDLE_PERCENT)
-        gpup_share_idle(a->share, now);
-    a->idle_ns = idle;
-    a->idle_looked_ns = now;
-    a->held_since_look = false;
-}
-
-static void decide(struct gpup_arbiter *a, unsigned i, bool contended, uint64_t now)
-{
-    struct partition *p = a->p[i];
-    bool limited = contended || p->request.cap < WHOLE;
-    int64_t excess = gpup_share_excess(a->share, i, now);
-
-    atomic_store(&p->page->depth, limited ? DEPTH : 0);
-    set_hold(a, p, !gpup_share_may_submit(a->share, i, now, NULL));
-    if (excess > (int64_t)(OVERRUN_NS * a->capacity))
-        set_stopped(p, true, now);
-    else
-        set_stopped(p, p->stopped && excess > 0, now);
-}
-
-/* Asks to be woken by those that come; false: one has come meanwhile. */
-static bool may_sleep(struct gpup_arbiter *a)
-{
-    bool sleep = true;
-
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
-        struct partition *p = a->p[i];
-
-        if (!p || p->active)
-            continue;
-        atomic_store(&p->page->call, 1);
-        sleep &= !atomic_load(&p->page->busy);
-    }
-    return sleep;
-}
-
-/* Milliseconds until the next look; -1: when somebody calls. */
 static int look(struct gpup_arbiter *a)
 {
     uint64_t now = now_ns();
-    bool ticks = false, contended;
 
-    meter_all(a, now);
-    contended = find_active(a, now) > 1;
-    if (contended)
-        look_for_idle(a, now);
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
-        struct partition *p = a->p[i];
-
-        if (!p)
-            continue;
-        decide(a, i, contended, now);
-        ticks |= p->held || p->stopped || (p->active && p->request.cap < WHOLE);
-    }
-    if (contended || ticks || !may_sleep(a))
-        return TICK_MS;
-    return -1;
+    charge_all(a, now);
+    return a->in_turn ? gpup_arbiter_look_in_turn(a, now) : gpup_arbiter_look_together(a, now);
 }
 
 static void *run(void *data)
@@ -269,11 +126,13 @@ static void *run(void *data)
     for (;;) {
         struct epoll_event events[16];
         int timeout, n;
+        bool quit;
 
         lock(a);
-        timeout = a->quit ? 0 : look(a);
+        quit = a->quit;
+        timeout = quit ? 0 : look(a);
         unlock(a);
-        if (a->quit)
+        if (quit)
             return NULL;
         n = epoll_wait(a->epoll, events, 16, timeout);
         for (int i = 0; i < n; i++) {
@@ -287,21 +146,49 @@ static void *run(void *data)
 
 /* ---- partitions ---- */
 
-static void publish_own_shares(struct gpup_arbiter *a)
+/* What the policy makes of a grant while n partitions are there. */
+static struct gpup_share_request apply_policy(enum gpup_time_policy policy,
+                                              struct gpup_share_request q, uint32_t n)
+{
+    switch (policy) {
+    case GPUP_TIME_WEIGHTED:
+        break;
+    case GPUP_TIME_BEST_EFFORT:
+        q = (struct gpup_share_request){0, 1, GPUP_WHOLE};
+        break;
+    case GPUP_TIME_EQUAL_SHARE:
+        q = (struct gpup_share_request){GPUP_WHOLE / n, GPUP_WHOLE / n, GPUP_WHOLE / n};
+        break;
+    case GPUP_TIME_FIXED_SHARE:
+        q = (struct gpup_share_request){q.weight, q.weight, q.weight};
+        break;
+    }
+    return q;
+}
+
+/* Whenever one came, went, or asks for something else. */
+static void update_requests(struct gpup_arbiter *a, uint64_t now)
 {
     struct gpup_share_request requests[GPUP_SHARE_MAX];
     uint32_t rates[GPUP_SHARE_MAX];
-    size_t n = 0;
+    uint32_t n = 0, k = 0;
 
+    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++)
+        n += a->p[i] != NULL;
     for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
-        if (a->p[i])
-            requests[n++] = a->p[i]->request;
+        struct gpup_partition *p = a->p[i];
+
+        if (!p)
+            continue;
+        p->request = apply_policy(a->policy, p->asked, n);
+        gpup_share_change(a->share, i, &p->request, now);
+        requests[k++] = p->request;
     }
     gpup_share_rates(requests, n, rates);
-    n = 0;
+    k = 0;
     for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
         if (a->p[i])
-            atomic_store(&a->p[i]->page->own_share, rates[n++]);
+            atomic_store(&a->p[i]->page->own_share, rates[k++]);
     }
 }
 
@@ -311,9 +198,9 @@ static void close_fd(int fd)
         close(fd);
 }
 
-static void partition_free(struct partition *p)
+static void partition_free(struct gpup_partition *p)
 {
-    set_stopped(p, false, now_ns());
+    gpup_arbiter_stop(p, false, now_ns());
     gpup_meter_close(&p->meter);
     if (p->page)
         munmap(p->page, sizeof(*p->page));
@@ -326,7 +213,7 @@ static void partition_free(struct partition *p)
     free(p);
 }
 
-static int make_page(struct partition *p)
+static int make_page(struct gpup_partition *p)
 {
     p->page_fd = memfd_create("gpup-gpu-time", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (p->page_fd < 0 || ftruncate(p->page_fd, sizeof(*p->page)) < 0 ||
@@ -340,22 +227,22 @@ static int make_page(struct partition *p)
     return 0;
 }
 
-static struct partition *partition_new(struct gpup_error **err)
+static struct gpup_partition *partition_new(struct gpup_error **err)
 {
-    struct partition *p = calloc(1, sizeof(*p));
+    struct gpup_partition *p = calloc(1, sizeof(*p));
     int ret;
 
     if (!p) {
         gpup_error_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    *p = (struct partition){.page_fd = -1,
-                            .guard = {-1, -1},
-                            .pidfd = -1,
-                            .meter = {.file = -1},
-                            .quiet = QUIET_LOOKS,
-                            .kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                            .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    *p = (struct gpup_partition){.page_fd = -1,
+                                 .guard = {-1, -1},
+                                 .pidfd = -1,
+                                 .meter = {.file = -1},
+                                 .quiet = UINT_MAX / 2,
+                                 .kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                                 .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     ret = make_page(p);
     if (ret == 0 && (p->kick < 0 || p->wake < 0 || pipe2(p->guard, O_CLOEXEC | O_NONBLOCK) < 0 ||
                      fcntl(p->guard[0], F_SETSIG, SIGCONT) < 0 ||
@@ -371,15 +258,17 @@ static struct partition *partition_new(struct gpup_error **err)
 int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *request, int *fds,
                      struct gpup_error **err)
 {
-    struct partition *p = partition_new(err);
+    struct gpup_partition *p = partition_new(err);
     struct epoll_event event = {.events = EPOLLIN};
     int number;
 
     if (!p)
         return -EIO;
     event.data.fd = p->kick;
-    p->request = *request;
+    p->asked = *request;
     atomic_store(&p->page->capacity, a->capacity);
+    p->held = a->in_turn; /* until it is its turn */
+    atomic_store(&p->page->hold, p->held);
     lock(a);
     number = gpup_share_add(a->share, request, now_ns());
     if (number >= 0 && epoll_ctl(a->epoll, EPOLL_CTL_ADD, p->kick, &event) < 0) {
@@ -393,7 +282,7 @@ int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *re
                               strerror(-number));
     }
     a->p[number] = p;
-    publish_own_shares(a);
+    update_requests(a, now_ns());
     fds[0] = fcntl(p->page_fd, F_DUPFD_CLOEXEC, 3);
     fds[1] = fcntl(p->kick, F_DUPFD_CLOEXEC, 3);
     fds[2] = fcntl(p->wake, F_DUPFD_CLOEXEC, 3);
@@ -410,7 +299,7 @@ static bool is_number(const struct gpup_arbiter *a, int number)
 
 void gpup_arbiter_remove(struct gpup_arbiter *a, int number)
 {
-    struct partition *p = NULL;
+    struct gpup_partition *p = NULL;
 
     lock(a);
     if (is_number(a, number)) {
@@ -418,7 +307,9 @@ void gpup_arbiter_remove(struct gpup_arbiter *a, int number)
         a->p[number] = NULL;
         gpup_share_remove(a->share, (unsigned)number);
         epoll_ctl(a->epoll, EPOLL_CTL_DEL, p->kick, NULL);
-        publish_own_shares(a);
+        if (a->holder == number)
+            a->holder = -1;
+        update_requests(a, now_ns());
         partition_free(p);
     }
     unlock(a);
@@ -430,13 +321,25 @@ void gpup_arbiter_change(struct gpup_arbiter *a, int number,
 {
     lock(a);
     if (is_number(a, number)) {
-        meter_all(a, now_ns());
-        a->p[number]->request = *request;
-        gpup_share_change(a->share, (unsigned)number, request, now_ns());
-        publish_own_shares(a);
+        charge_all(a, now_ns()); /* at the rates that there were */
+        a->p[number]->asked = *request;
+        update_requests(a, now_ns());
     }
     unlock(a);
     poke(a);
+}
+
+static void open_meter(struct gpup_arbiter *a, struct gpup_partition *p, pid_t pid, int cgroup_fd)
+{
+    uint64_t value;
+
+    if (a->in_turn)
+        gpup_meter_open_drm(&p->meter, a->proc, pid, a->bdf);
+    else
+        gpup_meter_open_cpu(&p->meter, pid, cgroup_fd);
+    p->metered_ns = gpup_meter_read(&p->meter, &value) ? value : 0;
+    if (!a->in_turn)
+        gpup_arbiter_renderer_together(p);
 }
 
 void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, int pidfd,
@@ -444,20 +347,19 @@ void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, in
 {
     lock(a);
     if (is_number(a, number)) {
-        struct partition *p = a->p[number];
+        struct gpup_partition *p = a->p[number];
 
-        set_stopped(p, false, now_ns());
+        charge_all(a, now_ns());
+        gpup_arbiter_stop(p, false, now_ns());
         gpup_meter_close(&p->meter);
         close_fd(p->pidfd);
         p->pidfd = pid > 0 && pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 3) : -1;
         fcntl(p->guard[0], F_SETOWN, p->pidfd >= 0 ? pid : 0);
-        atomic_store(&p->page->renderer_pid, p->pidfd >= 0 ? pid : 0);
+        atomic_store(&p->page->renderer_pid, p->pidfd >= 0 && !a->in_turn ? pid : 0);
         if (p->pidfd >= 0) {
             /* one that is taken over may have been left stopped */
             syscall(SYS_pidfd_send_signal, p->pidfd, SIGCONT, NULL, 0);
-            gpup_meter_open_cpu(&p->meter, pid, cgroup_fd);
-            if (!gpup_meter_read(&p->meter, &p->metered_ns))
-                p->metered_ns = 0;
+            open_meter(a, p, pid, cgroup_fd);
         }
     }
     unlock(a);
@@ -471,10 +373,10 @@ bool gpup_arbiter_usage(struct gpup_arbiter *a, int number, struct gpup_arbiter_
     lock(a);
     there = is_number(a, number);
     if (there) {
-        const struct partition *p = a->p[number];
+        const struct gpup_partition *p = a->p[number];
         uint64_t now = now_ns();
 
-        meter_all(a, now); /* while one is alone nobody else does */
+        charge_all(a, now); /* while one is alone nobody else does */
         *usage = (struct gpup_arbiter_usage){
             .now_ns = now,
             .charged_ns = p->charged_ns / a->capacity,
@@ -502,6 +404,12 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
     }
     pthread_mutex_init(&a->lock, NULL);
     a->capacity = setup->capacity > 0 ? setup->capacity : 1;
+    a->in_turn = setup->in_turn;
+    a->policy = setup->policy;
+    snprintf(a->proc, sizeof(a->proc), "%s", setup->proc ? setup->proc : "/proc");
+    snprintf(a->bdf, sizeof(a->bdf), "%s", setup->bdf ? setup->bdf : "");
+    a->slice_ns = setup->slice_ns > 0 ? setup->slice_ns : SLICE_NS;
+    a->holder = -1;
     window = (setup->window_ns > 0 ? setup->window_ns : WINDOW_NS) * a->capacity;
     a->share = gpup_share_new(a->capacity, window);
     a->stat = open("/proc/stat", O_RDONLY | O_CLOEXEC);

@@ -12,18 +12,30 @@ struct gpup_error;
 
 /*
  * Divides one GPU's time among its partitions. Has a thread of its own, which sleeps while at most
- * one partition is active and none has a cap. It meters what each renderer uses (meter.h), decides
+ * one partition is active and that has no cap. It meters what each renderer uses (meter.h), decides
  * by core/share.h, and tells gpup-vgpu by a shared page (wire/gpu_time.h) when to hold commands
- * back. A renderer that goes on nevertheless (it has much work queued, a long command, or is not
- * gpup's any more) is stopped by a signal until the others have had theirs.
+ * back. Partitions of the software GPU run at the same time (together.c), others in turn (turns.c).
  *
  * May be called from any thread.
  */
 struct gpup_arbiter;
 
+/* Who gets how much (gpup.conf(5), gpu-time). */
+enum gpup_time_policy {
+    GPUP_TIME_WEIGHTED,    /* as granted; what one does not use goes to the others by weight */
+    GPUP_TIME_BEST_EFFORT, /* those that are active share alike */
+    GPUP_TIME_EQUAL_SHARE, /* all that run have equal parts, and none gets more than that */
+    GPUP_TIME_FIXED_SHARE, /* each its own part, and none gets more than that */
+};
+
 struct gpup_arbiter_setup {
+    enum gpup_time_policy policy;
     unsigned capacity;  /* charged time per real time: CPUs of the software GPU, else 1 */
     uint64_t window_ns; /* how far one may run ahead, of the whole GPU's time; 0: default */
+    bool in_turn;       /* one at a time */
+    uint64_t slice_ns;  /* a turn's length while another one waits; 0: default */
+    /* of a GPU whose driver tells what it does for whom: its PCI address and where /proc is */
+    const char *bdf, *proc;
 };
 
 struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,

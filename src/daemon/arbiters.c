@@ -37,18 +37,25 @@ struct gpup_arbiter *gpup_arbiters_get(struct gpup_arbiters *a, const struct gpu
                                        struct gpup_error **err)
 {
     struct gpup_arbiter *arbiter = g_hash_table_lookup(a->by_key, gpu->key);
-    struct gpup_arbiter_setup setup = {.capacity = a->config->software_cpus};
+    const struct gpup_config *c = a->config;
+    struct gpup_arbiter_setup setup = {
+        .policy = c->gpu_time, .slice_ns = c->slice_ms * UINT64_C(1000000), .capacity = 1};
 
     if (arbiter)
         return arbiter;
-    if (gpu->node)
-        return NULL;
-    if (setup.capacity == 0)
-        setup.capacity = g_get_num_processors();
+    setup.in_turn = gpu->node != NULL;
+    setup.bdf = gpu->node ? gpu->id : NULL;
+    if (!gpu->node)
+        setup.capacity = c->software_cpus > 0 ? c->software_cpus : g_get_num_processors();
     arbiter = gpup_arbiter_new(&setup, err);
     if (arbiter)
         g_hash_table_insert(a->by_key, g_strdup(gpu->key), arbiter);
     return arbiter;
+}
+
+void gpup_arbiters_put(struct gpup_arbiters *a, const char *key, struct gpup_arbiter *arbiter)
+{
+    g_hash_table_insert(a->by_key, g_strdup(key), arbiter);
 }
 
 struct gpup_share_request gpup_arbiters_request(const struct gpup_grant *grant)

@@ -36,6 +36,32 @@ static int set_hang(const char *text, const char *group, struct gpup_config *c,
     return number(text, 3600, &c->hang_seconds, err);
 }
 
+static int set_gpu_time(const char *text, const char *group, struct gpup_config *c,
+                        struct gpup_error **err)
+{
+    static const char *const names[] = {[GPUP_TIME_WEIGHTED] = "weighted",
+                                        [GPUP_TIME_BEST_EFFORT] = "best-effort",
+                                        [GPUP_TIME_EQUAL_SHARE] = "equal-share",
+                                        [GPUP_TIME_FIXED_SHARE] = "fixed-share"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            c->gpu_time = (enum gpup_time_policy)i;
+            return 0;
+        }
+    }
+    return gpup_error_set(err, EINVAL,
+                          "'%s' is no way of dividing GPU time: it is weighted, best-effort, "
+                          "equal-share or fixed-share",
+                          text);
+}
+
+static int set_slice(const char *text, const char *group, struct gpup_config *c,
+                     struct gpup_error **err)
+{
+    return number(text, 100, &c->slice_ms, err);
+}
+
 static int set_enabled(const char *text, const char *group, struct gpup_config *c,
                        struct gpup_error **err)
 {
@@ -177,6 +203,8 @@ static const struct {
 } settings[] = {
     {"gpup", "policy", set_policy},
     {"gpup", "hang-seconds", set_hang},
+    {"gpup", "gpu-time", set_gpu_time},
+    {"gpup", "slice-ms", set_slice},
     {"software", "enabled", set_enabled},
     {"software", "memory", set_software_memory},
     {"software", "cpus", set_cpus},

@@ -3,6 +3,7 @@
 #define GPUP_DAEMON_CONFIG_H
 
 #include "core/model.h"
+#include "daemon/arbiter.h"
 
 #include <glib.h>
 
@@ -12,6 +13,8 @@ struct gpup_error;
 struct gpup_config {
     enum gpup_policy policy;
     unsigned hang_seconds; /* 0: a renderer is never ended for taking long */
+    enum gpup_time_policy gpu_time;
+    unsigned slice_ms; /* of a GPU's time; 0: default */
     bool software;
     uint64_t software_memory;    /* bytes, 0: a quarter of RAM */
     unsigned software_cpus;      /* 0: all */

@@ -192,13 +192,16 @@ void gpu_time_set_busy(struct gpu_time *t, bool busy)
 
 bool gpu_time_wants_fences(const struct gpu_time *t)
 {
-    return depth(t) > 0;
+    return depth(t) > 0 && t->n_unfinished < MAX_UNFINISHED;
 }
 
 static void publish_unfinished(struct gpu_time *t)
 {
-    if (t->page)
-        atomic_store(&t->page->unfinished, t->n_unfinished);
+    if (!t->page)
+        return;
+    atomic_store(&t->page->unfinished, t->n_unfinished);
+    if (t->n_unfinished == 0)
+        kick(t);
 }
 
 void gpu_time_sent(struct gpu_time *t, uint64_t seq, bool own)

@@ -22,7 +22,8 @@ struct gpup_gpu_time {
     _Alignas(64) _Atomic uint32_t hold; /* 1: no further command to the renderer */
     /* Commands that may be unfinished in the renderer at a time; 0: any number. */
     _Atomic uint32_t depth;
-    _Atomic uint32_t call;        /* 1: write to kick when `busy` changes, once */
+    _Atomic uint32_t
+        call; /* 1: write to kick when `busy` changes or nothing is unfinished any more, once */
     _Atomic uint32_t own_share;   /* parts per million: what to keep to without gpupd */
     _Atomic uint32_t capacity;    /* charged time per real time: CPUs, or 1 for a GPU */
     _Atomic int32_t renderer_pid; /* whose CPU time is charged then; 0: time by the clock */

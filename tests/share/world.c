@@ -192,6 +192,11 @@ _Noreturn static void run_gpupd(struct world *w)
     prepare_vms(w, g.host);
     setup.cgroups = gpup_cgroups_new("/nonexistent"); /* the machine's are not touched */
     setup.arbiters = w->setup.no_arbiter ? NULL : gpup_arbiters_new(&config);
+    if (w->setup.in_turn) {
+        const struct gpup_arbiter_setup in_turn = {.capacity = 1, .in_turn = true};
+
+        gpup_arbiters_put(setup.arbiters, "software", gpup_arbiter_new(&in_turn, NULL));
+    }
     g.server = gpup_server_new(&setup, &err);
     g_assert_nonnull(g.server);
     g_unix_signal_add(SIGUSR1, on_change, &g);
@@ -269,7 +274,7 @@ static void be_greedy(struct frontend *f, struct world_client *c, enum world_mod
 {
     uint64_t started[FRONTEND_QUEUE] = {0};
     uint64_t offered = 0, answered = 0;
-    unsigned queue = CLAMP(c->queue ? c->queue : 3, 1, FRONTEND_QUEUE / 2 - 1);
+    unsigned queue = CLAMP(c->queue ? c->queue : 8, 1, FRONTEND_QUEUE / 2 - 1);
 
     while (atomic_load(&c->mode) == mode || answered < offered) {
         bool more = atomic_load(&c->mode) == mode;

@@ -46,6 +46,7 @@ struct world_setup {
     struct world_share share[WORLD_MOST];
     struct work work;  /* everybody's, until changed */
     bool no_arbiter;   /* as if there were none */
+    bool in_turn;      /* as on a GPU: one at a time */
     unsigned vram_mib; /* of each; 0: 64 */
     bool quiet;        /* what the processes say is dropped */
 };

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GPUP_DAEMON_ARBITER_INTERNAL_H
+#define GPUP_DAEMON_ARBITER_INTERNAL_H
+
+#include "daemon/arbiter.h"
+#include "daemon/meter.h"
+#include "wire/gpu_time.h"
+
+#include <pthread.h>
+
+#define GPUP_WHOLE 1000000u
+#define GPUP_MS    UINT64_C(1000000)
+/* Between two looks, while there is something to look at. */
+#define GPUP_TICK_MS 1
+
+struct gpup_partition {
+    struct gpup_gpu_time *page;
+    int page_fd, kick, wake;
+    int guard[2];                             /* wire/gpu_time.h */
+    struct gpup_share_request asked, request; /* by the grant; what the policy makes of it */
+    struct gpup_meter meter;
+    int pidfd;
+    uint64_t metered_ns; /* the meter's last value */
+    uint64_t charged_ns, stopped_ns, stopped_at;
+    bool active, held, stopped;
+    /* together.c */
+    bool used, first;             /* since the last look; it runs before others */
+    unsigned quiet;               /* looks without work or use */
+    uint64_t burst_ns, active_at; /* charged since it came; when it was active last */
+    /* turns.c */
+    bool working;         /* it had something to do at the last look */
+    uint64_t by_clock_ns; /* charged since the driver was asked */
+    int64_t owed_ns;      /* below 0: charged beyond what the driver saw */
+};
+
+struct gpup_arbiter {
+    bool in_turn;
+    enum gpup_time_policy policy;
+    char proc[64], bdf[16];
+    unsigned capacity;
+    uint64_t slice_ns;
+    struct gpup_share *share;
+    struct gpup_partition *p[GPUP_SHARE_MAX]; /* by their number in `share` */
+    pthread_mutex_t lock;
+    pthread_t thread;
+    bool started, quit;
+    int epoll, event; /* event: wakes the thread */
+    uint64_t last_ns;
+    /* together.c */
+    int stat; /* /proc/stat */
+    uint64_t idle_ns, idle_looked_ns;
+    bool held_since_look;
+    /* turns.c */
+    int holder; /* whose turn it is, or -1 */
+    bool leaving;
+    uint64_t since_ns, left_ns, charged_until_ns, metered_at_ns;
+};
+
+/* arbiter.c */
+void gpup_arbiter_hold(struct gpup_arbiter *a, struct gpup_partition *p, bool hold);
+void gpup_arbiter_stop(struct gpup_partition *p, bool stop, uint64_t now);
+/* What the meter saw since it was asked last. False: it sees nothing now. */
+bool gpup_arbiter_metered(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now,
+                          uint64_t *used);
+void gpup_arbiter_charge(struct gpup_arbiter *a, unsigned number, uint64_t ns, uint64_t now);
+
+/*
+ * One look at all partitions. Milliseconds until the next one; -1: when somebody calls.
+ * together.c: they run at the same time, held back by what they have used (software GPU).
+ * turns.c: one at a time (GPUs).
+ */
+int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now);
+int gpup_arbiter_look_in_turn(struct gpup_arbiter *a, uint64_t now);
+void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now);
+void gpup_arbiter_charge_in_turn(struct gpup_arbiter *a, uint64_t now);
+void gpup_arbiter_renderer_together(struct gpup_partition *p);
+
+#endif

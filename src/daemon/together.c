@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/arbiter_internal.h"
+
+#include "daemon/priority.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/*
+ * The software GPU: all partitions run at the same time, since one alone does not keep all CPUs
+ * busy at every moment, and each is held back when it is ahead of the others. Charged is the CPU
+ * time of the renderer. A renderer that goes on though its commands are held back (it has much
+ * work queued, a long command, or is not gpup's any more) is stopped.
+ */
+
+/* Commands in a renderer at a time: one is worked on, the next one lies ready; among many it need
+ * not, since there is always another partition's to work on. */
+#define DEPTH      2u
+#define DEPTH_MANY 1u
+#define MANY       3u
+/* Without work or use for so many looks it is not active. */
+#define QUIET_LOOKS 3u
+/* Beyond its share by so much of the whole GPU's time, its renderer is stopped. */
+#define OVERRUN_NS (20 * GPUP_MS)
+/* How often it is looked whether CPUs are idle while somebody is held back, and how many of them,
+ * in percent, then count as left over. */
+#define IDLE_LOOK_NS (100 * GPUP_MS)
+#define IDLE_PERCENT 30u
+/* Who comes after a pause of this length runs before the others until it has used so much of the
+ * whole GPU's time: a small frame is done by then. */
+#define PAUSE_NS (10 * GPUP_MS)
+#define BURST_NS (5 * GPUP_MS)
+
+void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now)
+{
+    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+        struct gpup_partition *p = a->p[i];
+        uint64_t used = 0;
+
+        if (!p)
+            continue;
+        gpup_arbiter_metered(a, p, now, &used);
+        p->used = used > (now - a->last_ns) / 50;
+        p->burst_ns += used;
+        if (used > 0)
+            gpup_arbiter_charge(a, i, used, now);
+    }
+}
+
+static void set_first(struct gpup_partition *p, bool first)
+{
+    if (p->first == first || p->meter.pid <= 0)
+        return;
+    p->first = first;
+    gpup_priority_set(p->meter.pid, first);
+}
+
+void gpup_arbiter_renderer_together(struct gpup_partition *p)
+{
+    p->burst_ns = 0;
+    p->first = false;
+    set_first(p, true);
+}
+
+/* A pause begins a burst anew. */
+static void update_burst(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now)
+{
+    if (p->active) {
+        p->active_at = now;
+        if (p->burst_ns > BURST_NS * a->capacity)
+            set_first(p, false);
+    } else if (!p->first && now - p->active_at > PAUSE_NS) {
+        p->burst_ns = 0;
+        set_first(p, true);
+    }
+}
+
+/* Active: it says that it has work, or the kernel says that it does some. */
+static unsigned find_active(struct gpup_arbiter *a, uint64_t now)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+        struct gpup_partition *p = a->p[i];
+        bool active;
+
+        if (!p)
+            continue;
+        p->quiet = atomic_load(&p->page->busy) || p->used ? 0 : p->quiet + 1;
+        active = p->quiet < QUIET_LOOKS;
+        if (active != p->active)
+            gpup_share_set_active(a->share, i, active, now);
+        p->active = active;
+        update_burst(a, p, now);
+        n += active;
+    }
+    return n;
+}
+
+/* The time that CPUs had nothing to do, of all of them; 0 when it is not known. */
+static uint64_t idle_clock(struct gpup_arbiter *a)
+{
+    unsigned long long idle, iowait;
+    char text[256];
+    ssize_t n = a->stat >= 0 ? pread(a->stat, text, sizeof(text) - 1, 0) : -1;
+
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    if (sscanf(text, "cpu %*u %*u %*u %llu %llu", &idle, &iowait) != 2)
+        return 0;
+    return (idle + iowait) * (1000 * GPUP_MS / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+/*
+ * Where the GPU's CPUs are idle though somebody is held back, those that are behind cannot use
+ * their share: the others need not wait for them.
+ */
+static void look_for_idle(struct gpup_arbiter *a, uint64_t now)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t elapsed = now - a->idle_looked_ns, idle, spare = 0;
+
+    if (elapsed < IDLE_LOOK_NS)
+        return;
+    idle = idle_clock(a);
+    if (online > (long)a->capacity)
+        spare = elapsed * ((uint64_t)online - a->capacity); /* not this GPU's */
+    if (a->held_since_look && elapsed < 3 * IDLE_LOOK_NS && a->idle_ns > 0 &&
+        idle > a->idle_ns + spare &&
+        (idle - a->idle_ns - spare) * 100 > elapsed * a->capacity * IDLE_PERCENT)
+        gpup_share_idle(a->share, now);
+    a->idle_ns = idle;
+    a->idle_looked_ns = now;
+    a->held_since_look = false;
+}
+
+static void decide(struct gpup_arbiter *a, unsigned i, unsigned n_active, uint64_t now)
+{
+    struct gpup_partition *p = a->p[i];
+    bool limited = n_active > 1 || p->request.cap < GPUP_WHOLE;
+    int64_t excess = gpup_share_excess(a->share, i, now);
+
+    atomic_store(&p->page->depth, !limited ? 0 : n_active >= MANY ? DEPTH_MANY : DEPTH);
+    gpup_arbiter_hold(a, p, !gpup_share_may_submit(a->share, i, now, NULL));
+    if (excess > (int64_t)(OVERRUN_NS * a->capacity))
+        gpup_arbiter_stop(p, true, now);
+    else
+        gpup_arbiter_stop(p, p->stopped && excess > 0, now);
+}
+
+/* Asks to be woken by those that come; false: one has come meanwhile. */
+static bool may_sleep(struct gpup_arbiter *a)
+{
+    bool sleep = true;
+
+    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+        struct gpup_partition *p = a->p[i];
+
+        if (!p || p->active)
+            continue;
+        atomic_store(&p->page->call, 1);
+        sleep &= !atomic_load(&p->page->busy);
+    }
+    return sleep;
+}
+
+int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now)
+{
+    bool ticks = false;
+    unsigned n_active;
+
+    n_active = find_active(a, now);
+    if (n_active > 1)
+        look_for_idle(a, now);
+    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+        struct gpup_partition *p = a->p[i];
+
+        if (!p)
+            continue;
+        decide(a, i, n_active, now);
+        ticks |= p->held || p->stopped || (p->active && p->request.cap < GPUP_WHOLE);
+    }
+    if (n_active > 1 || ticks || !may_sleep(a))
+        return GPUP_TICK_MS;
+    return -1;
+}
