@@ -12,6 +12,9 @@
 #define GPUP_MS    UINT64_C(1000000)
 /* Between two looks, while there is something to look at. */
 #define GPUP_TICK_MS 1
+/* Commands in a renderer at a time while nobody else wants the GPU: enough to keep it busy, and not
+ * so many that one that comes has to wait long. */
+#define GPUP_DEPTH_ALONE 32u
 
 struct gpup_partition {
     struct gpup_gpu_time *page;

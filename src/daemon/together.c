@@ -141,7 +141,9 @@ static void decide(struct gpup_arbiter *a, unsigned i, unsigned n_active, uint64
     bool limited = n_active > 1 || p->request.cap < GPUP_WHOLE;
     int64_t excess = gpup_share_excess(a->share, i, now);
 
-    atomic_store(&p->page->depth, !limited ? 0 : n_active >= MANY ? DEPTH_MANY : DEPTH);
+    atomic_store(&p->page->depth, !limited           ? GPUP_DEPTH_ALONE
+                                  : n_active >= MANY ? DEPTH_MANY
+                                                     : DEPTH);
     gpup_arbiter_hold(a, p, !gpup_share_may_submit(a->share, i, now, NULL));
     if (excess > (int64_t)(OVERRUN_NS * a->capacity))
         gpup_arbiter_stop(p, true, now);

@@ -10,10 +10,8 @@
  * or went on behind the fences, is found there.
  */
 
-/* One command is worked on, the next one lies ready. While nobody else wants the GPU there may be
- * more, but not more than can be followed to its end. */
-#define DEPTH       2u
-#define DEPTH_ALONE 16u
+/* One command is worked on, the next one lies ready. */
+#define DEPTH 2u
 /* How often the driver is asked: for that many files are read. */
 #define METER_EACH_NS (50 * GPUP_MS)
 /* One that just came takes over when it is behind the holder by this, normalised. */
@@ -156,7 +154,7 @@ static void ask_for_calls(struct gpup_arbiter *a, bool contended)
         if (!p)
             continue;
         atomic_store(&p->page->depth,
-                     contended || p->request.cap < GPUP_WHOLE ? DEPTH : DEPTH_ALONE);
+                     contended || p->request.cap < GPUP_WHOLE ? DEPTH : GPUP_DEPTH_ALONE);
         if ((int)i != a->holder)
             gpup_arbiter_hold(a, p, true);
         atomic_store(&p->page->call, (int)i != a->holder || contended);

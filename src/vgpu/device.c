@@ -175,7 +175,8 @@ static void send_own_fence(struct vgpu_device *d)
 
 static void follow(struct vgpu_device *d, const struct request *q, enum outcome outcome)
 {
-    if (!q->in_renderer || !gpu_time_wants_fences(d->time) || !renderer_is_ready(d->renderer))
+    if (!q->in_renderer || !renderer_is_ready(d->renderer) ||
+        !gpu_time_wants_fence(d->time, outcome == WAITING))
         return;
     if (outcome == WAITING)
         gpu_time_sent(d->time, q->seq, false);

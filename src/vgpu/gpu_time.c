@@ -19,7 +19,11 @@
 
 #define WHOLE 1000000u
 /* As many fences as are followed at a time; gpupd asks for less. */
-#define MAX_UNFINISHED 16u
+#define MAX_UNFINISHED 64u
+/* Where more than that may be unfinished, of those without a fence only one in so many is followed.
+ */
+#define STRICT_DEPTH  2u
+#define UNFENCED_EACH 8u
 /* Without gpupd: how far the own share may be overdrawn or saved up, real time. */
 #define WINDOW_NS UINT64_C(5000000)
 #define OWN_DEPTH 2u
@@ -49,7 +53,7 @@ struct gpu_time {
         uint64_t seq;
         bool own;
     } unfinished[MAX_UNFINISHED];
-    unsigned n_unfinished;
+    unsigned n_unfinished, unfenced;
 
     /* without gpupd */
     int64_t tokens; /* charged ns that are left */
@@ -190,9 +194,18 @@ void gpu_time_set_busy(struct gpu_time *t, bool busy)
 
 /* ---- what is unfinished ---- */
 
-bool gpu_time_wants_fences(const struct gpu_time *t)
+bool gpu_time_wants_fence(struct gpu_time *t, bool fenced)
 {
-    return depth(t) > 0 && t->n_unfinished < MAX_UNFINISHED;
+    uint32_t most = depth(t);
+
+    if (most == 0 || t->n_unfinished == MAX_UNFINISHED)
+        return false;
+    if (fenced || most <= STRICT_DEPTH)
+        return true;
+    if (++t->unfenced < UNFENCED_EACH)
+        return false;
+    t->unfenced = 0;
+    return true;
 }
 
 static void publish_unfinished(struct gpu_time *t)

@@ -33,8 +33,9 @@ void gpu_time_set_open(struct gpu_time *time, bool open);
 /* Whether there is anything to do, waiting or unfinished. */
 void gpu_time_set_busy(struct gpu_time *time, bool busy);
 
-/* True: a command that went to the renderer is to be followed by a fence. */
-bool gpu_time_wants_fences(const struct gpu_time *time);
+/* A command went to the renderer; fenced: it is answered when it is done. True: gpu_time_sent() is
+ * to be called with its number, or, where it is not fenced, with that of a fence behind it. */
+bool gpu_time_wants_fence(struct gpu_time *time, bool fenced);
 /* The fence `seq` follows a command; own: nobody else waits for it. */
 void gpu_time_sent(struct gpu_time *time, uint64_t seq, bool own);
 /* Something was answered. True: it was an own fence. */

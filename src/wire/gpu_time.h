@@ -20,7 +20,8 @@
 struct gpup_gpu_time {
     /* written by gpupd */
     _Alignas(64) _Atomic uint32_t hold; /* 1: no further command to the renderer */
-    /* Commands that may be unfinished in the renderer at a time; 0: any number. */
+    /* Commands that may be unfinished in the renderer at a time; 0: any number, none is followed.
+     * Above 2 not each one without a fence is counted. */
     _Atomic uint32_t depth;
     _Atomic uint32_t
         call; /* 1: write to kick when `busy` changes or nothing is unfinished any more, once */

@@ -155,12 +155,15 @@ static void configuration(struct fixture *f, gconstpointer data)
 
     g_assert_cmpint(read_config(f,
                                 "# comment\n[gpup]\npolicy=pack\nhang-seconds=0\n"
+                                "gpu-time=fixed-share\nslice-ms=8\n"
                                 "[software]\nenabled=false\nmemory=2G\ncpus=3\n"
                                 "[gpu 0000:03:00.0]\nmemory=16G\n",
                                 &config, NULL),
                     ==, 0);
     g_assert_cmpint(config.policy, ==, GPUP_POLICY_PACK);
     g_assert_cmpuint(config.hang_seconds, ==, 0);
+    g_assert_cmpint(config.gpu_time, ==, GPUP_TIME_FIXED_SHARE);
+    g_assert_cmpuint(config.slice_ms, ==, 8);
     g_assert_false(config.software);
     g_assert_cmpuint(config.software_memory, ==, 2048 * MIB);
     g_assert_cmpuint(config.software_cpus, ==, 3);
@@ -176,6 +179,8 @@ static void wrong_configuration(struct fixture *f, gconstpointer data)
     } cases[] = {
         {"[gpup]\npolicy=best\n", "spread or pack"},
         {"[gpup]\npolicies=spread\n", "policies"},
+        {"[gpup]\ngpu-time=all-mine\n", "equal-share"},
+        {"[gpup]\nslice-ms=101\n", "slice-ms"},
         {"[gpus]\npolicy=spread\n", "[gpus]"},
         {"[gpup]\nhang-seconds=-1\n", "hang-seconds"},
         {"[software]\nmemory=lots\n", "lots"},
