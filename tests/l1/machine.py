@@ -169,7 +169,18 @@ class Machine:
     def json(self, *command):
         return json.loads(self.run("gpup", *command, "--json").stdout)
 
+    def keep_logs(self):
+        """Those of its programs, beside its own."""
+        if not self.process or self.process.poll() is not None or not self.socket:
+            return
+        try:
+            said = self.sh("tail -n +1 /var/log/gpupd.log /var/log/libvirtd.log; dmesg", check=False)
+            self.log.with_suffix(".programs.log").write_text(said.stdout, encoding="utf-8")
+        except (lablib.Failed, OSError) as error:
+            print("# no logs: %s" % error)
+
     def stop(self):
+        self.keep_logs()
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

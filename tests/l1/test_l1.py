@@ -3,32 +3,284 @@
 """SR-IOV on a real kernel, in a machine of its own: what its PCI core answers, what gpupd makes of
 it, and VMs of a libvirt in there that get a virtual function."""
 import pathlib
+import re
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from machine import FILES, PF, Machine, lablib  # noqa: E402
-from taplib import equal, run  # noqa: E402
+from machine import FILES, PF, SHARED_PF, Machine, lablib  # noqa: E402
+from taplib import contains, equal, run  # noqa: E402
 
-BUILD = pathlib.Path(sys.argv[1])
-MACHINE = Machine(BUILD, "iommu")
+BUILD = pathlib.Path(sys.argv[1]).resolve()
+GPU, SHARED = PF[5:], SHARED_PF[5:]
+DEVICE = "/sys/bus/pci/devices/"
+PARAMETERS = "/sys/module/gpup_test_gpu/parameters/"
+CONF = "[gpu %s]\nmemory=16G\n[gpu %s]\nmemory=8G\n" % (PF, SHARED_PF)
+VM = """\
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>32</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>/run/l1/payload</kernel></os>
+  <features><acpi/></features>
+  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <serial type='file'><source path='/tmp/{name}.serial'/></serial>
+    <memballoon model='none'/>{devices}</devices>
+</domain>
+"""
+BY_HAND = """<hostdev mode='subsystem' type='pci' managed='yes'><source>
+<address domain='0x0000' bus='0x01' slot='0x00' function='0x{function}'/></source></hostdev>"""
 
 
-def the_kernel():
-    """The answers that fakesys imitates."""
-    got = MACHINE.run("python3", "/run/l1/kernel_cases.py", "/sys", PF, timeout=120).stdout
-    wanted = (FILES / "kernel_cases.expected").read_text(encoding="utf-8")
-    for line, expected in zip(got.splitlines(), wanted.splitlines()):
-        equal(line, expected)
-    equal(got, wanted)
+class Host:
+    """gpup and libvirt in the machine."""
+
+    def __init__(self, machine):
+        self.machine = machine
+
+    def start(self):
+        self.machine.run("sh", "-c", "cat >/etc/gpup/gpup.conf", given=CONF)
+        self.machine.sh("dbus-daemon --system --fork && virtlogd -d && libvirtd -d")
+        self.start_gpupd()
+
+    def start_gpupd(self):
+        self.machine.sh("gpupd </dev/null >>/var/log/gpupd.log 2>&1 & "
+                        "gdbus wait --system --timeout 20 org.gpup1")
+
+    def kill_gpupd(self):
+        self.machine.sh("pkill -9 -x gpupd; while pgrep -x gpupd; do sleep 0.1; done >/dev/null")
+
+    def gpup(self, *args, timeout=90):
+        return self.machine.run("gpup", *args, check=False, timeout=timeout)
+
+    def ok(self, *args):
+        return self.machine.run("gpup", *args, timeout=90).stdout
+
+    def virsh(self, *args):
+        return self.machine.run("virsh", "-q", *args, check=False, timeout=90)
+
+    def define(self, name, devices=""):
+        self.machine.run("sh", "-c", "cat >/tmp/vm.xml && virsh -q define /tmp/vm.xml",
+                         given=VM.format(name=name, devices=devices))
+
+    def gpu(self, name=GPU):
+        return self.machine.json("gpu", "show", name)["gpu"]
+
+    def holders(self, name=GPU):
+        return [p["vm"] for p in self.gpu(name)["partitions"]]
+
+    def read(self, path):
+        return self.machine.sh("cat %s" % path, check=False).stdout.strip()
+
+    def numvfs(self):
+        return self.read(DEVICE + PF + "/sriov_numvfs")
+
+    def driver(self, function):
+        return self.machine.sh("basename $(readlink %s%s/driver || echo none)" %
+                               (DEVICE, PF[:-1] + str(function))).stdout.strip()
+
+    def names(self, vm):
+        """The function that a VM's definition names."""
+        xml = self.virsh("dumpxml", "--inactive", vm).stdout
+        found = re.search(r"<source>\s*<address domain='0x0000' bus='0x(..)' slot='0x00' function='0x(.)'/>", xml)
+        return "%s:00.%s" % found.groups() if found else None
+
+    def inject(self, name, value):
+        self.machine.sh("echo %s >%s%s" % (value, PARAMETERS, name))
+
+
+def wait_for(what, condition, seconds=30):
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError("never: " + what)
+        time.sleep(0.2)
+
+
+def fails(result, code, *texts):
+    equal(result.returncode, code, result.stdout + result.stderr)
+    for text in texts:
+        contains(result.stderr, text)
+
+
+class Kernel:
+    """With an IOMMU."""
+
+    def __init__(self):
+        self.machine = Machine(BUILD, "iommu")
+        self.host = Host(self.machine)
+
+    def the_kernel(self):
+        """The answers that fakesys imitates."""
+        got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF, timeout=120).stdout
+        wanted = (FILES / "kernel_cases.expected").read_text(encoding="utf-8")
+        for line, expected in zip(got.splitlines(), wanted.splitlines()):
+            equal(line, expected)
+        equal(got, wanted)
+
+    def partitions(self):
+        h = self.host
+        h.start()
+        fails(h.gpup("gpu", "partition", GPU, "5"), 2, "1 to 4")
+        contains(h.ok("gpu", "partition", GPU, "4"), "4 partitions of 4 GiB")
+        equal(h.numvfs(), "4")
+        equal(h.driver(1), "none")
+        h.ok("gpu", "partition", GPU, "2")
+        equal((h.numvfs(), h.gpu()["partition_count"]), ("2", 2))
+        h.ok("gpu", "partition", GPU, "0")
+        equal((h.numvfs(), h.gpu()["mode"]), ("0", "unused"))
+
+    def a_driver_that_fails(self):
+        h = self.host
+        h.inject("fail_errno", 12)
+        fails(h.gpup("gpu", "partition", GPU, "2"), 1, "Above 4G Decoding")
+        h.inject("fail_errno", 0)
+        h.inject("short_by", 1)
+        fails(h.gpup("gpu", "partition", GPU, "4"), 1, "made only 3 of 4 VFs")
+        h.inject("short_by", 0)
+        equal((h.numvfs(), h.gpu()["mode"]), ("0", "unused"))
+        h.ok("gpu", "partition", GPU, "2")
+
+    def a_vm_with_a_partition(self):
+        h = self.host
+        for name in ("vm1", "vm2", "vm3"):
+            h.define(name)
+            h.ok("assign", name, "--gpu", GPU)
+        # one each while there are enough
+        equal((h.names("vm1"), h.names("vm2")), ("01:00.1", "01:00.2"))
+        equal(h.names("vm3"), "01:00.1")
+        equal(h.virsh("start", "vm1").stderr, "")
+        equal(h.holders(), ["vm1", None])
+        wait_for("the guest lists its devices", lambda: "guest: end" in h.read("/tmp/vm1.serial"))
+        contains(h.read("/tmp/vm1.serial"), "1234:0b51 register 0x")
+        equal(h.driver(1), "vfio-pci")
+
+    def a_shared_function(self):
+        """vm3 named what vm1 took: it is moved on, and both run."""
+        h = self.host
+        wait_for("vm3 is moved on", lambda: h.names("vm3") == "01:00.2")
+        equal(h.virsh("start", "vm3").stderr, "")
+        equal(h.holders(), ["vm1", "vm3"])
+
+    def a_vm_that_has_to_wait(self):
+        h = self.host
+        contains(h.virsh("start", "vm2").stderr, "all 2 used by vm1 vm3")
+        fails(h.gpup("vm", "start", "vm2"), 3, "all 2 used by vm1 vm3")
+        fails(h.gpup("gpu", "partition", GPU, "4"), 3, "vm1 vm3")
+        equal(h.numvfs(), "2")
+        h.virsh("destroy", "vm1")
+        contains(h.ok("vm", "start", "vm2"), "vm2: partition %s/0" % GPU)
+        equal(h.holders(), ["vm2", "vm3"])
+
+    def killed_gpupd(self):
+        """The VMs keep their partitions; one that ends meanwhile is noticed, and its VF cleared."""
+        h = self.host
+        h.kill_gpupd()
+        h.virsh("destroy", "vm3")
+        h.start_gpupd()
+        wait_for("vm3's is free", lambda: h.holders() == ["vm2", None], 60)
+        equal(h.driver(2), "none")
+        equal(h.driver(1), "vfio-pci")
+        # stopped and started again at once: the start waits until it is cleared
+        h.virsh("destroy", "vm2")
+        equal(h.virsh("start", "vm2").stderr, "")
+
+    def by_hand(self):
+        """A function that a user gave a VM without gpup counts, and does not go to two."""
+        h = self.host
+        taken = h.names("vm2")[-1]
+        free = "1" if taken == "2" else "2"
+        h.define("hand", BY_HAND.format(function=taken))
+        contains(h.virsh("start", "hand").stderr, "used by vm2")
+        h.define("whole", BY_HAND.format(function="0"))
+        contains(h.virsh("start", "whole").stderr, "gpup gpu partition %s 0 first" % GPU)
+        h.virsh("undefine", "hand")
+        h.define("hand", BY_HAND.format(function=free))
+        equal(h.virsh("start", "hand").stderr, "")
+        equal(sorted(h.holders()), ["hand", "vm2"])
+        fails(h.gpup("vm", "start", "vm1"), 3, "hand")
+        for name in ("hand", "vm2"):
+            h.virsh("destroy", name)
+        wait_for("all are free", lambda: h.holders() == [None, None])
+        for name in ("hand", "whole"):
+            h.virsh("undefine", name)
+
+    def a_shared_group(self):
+        """No ACS before the GPU: its functions go to a VM together or not at all."""
+        h = self.host
+        h.ok("gpu", "partition", SHARED, "2")
+        h.define("vm4")
+        h.ok("assign", "vm4", "--gpu", SHARED)
+        contains(h.virsh("start", "vm4").stderr, "IOMMU group")
+        wait_for("it is free again", lambda: h.holders(SHARED) == [None, None])
+        h.ok("gpu", "partition", SHARED, "0")
+
+    def a_held_function(self):
+        """Something else has a VF open: it is named, and nothing hangs."""
+        h = self.host
+        function = PF[:-1] + "1"
+        group = self.machine.sh("basename $(readlink %s%s/iommu_group)" % (DEVICE, function)).stdout.strip()
+        self.machine.sh("echo vfio-pci >{0}/driver_override; echo {1} >/sys/bus/pci/drivers_probe; "
+                        "mkfifo /tmp/hold; (sleep 60 >/tmp/hold &) ; "
+                        "(python3 /run/l1/kernel_cases.py hold {2} {1} </tmp/hold >/tmp/held &) ; "
+                        "until grep -q open /tmp/held; do sleep 0.1; done".format(DEVICE + function, function, group))
+        fails(h.gpup("gpu", "partition", GPU, "0"), 1, "is open in python3")
+        self.machine.sh("pkill -f 'kernel_cases.py hold'")
+        h.ok("gpu", "partition", GPU, "0")
+
+    def a_driver_that_hangs(self):
+        """gpupd answers others meanwhile, the GPU is shown as wedged, and is usable afterwards."""
+        h = self.host
+        h.inject("delay_ms", 45000)
+        began = time.monotonic()
+        fails(h.gpup("gpu", "partition", GPU, "2", timeout=120), 1)
+        if time.monotonic() - began > 40:
+            raise AssertionError("it waited for the driver")
+        equal(h.gpu()["mode"], "wedged")
+        equal(h.gpup("vm", "list").returncode, 0)
+        h.inject("delay_ms", 0)
+        wait_for("it answers again", lambda: h.gpu()["mode"] != "wedged", 60)
+
+    def run(self):
+        return [self.the_kernel, self.partitions, self.a_driver_that_fails, self.a_vm_with_a_partition,
+                self.a_shared_function, self.a_vm_that_has_to_wait, self.killed_gpupd, self.by_hand,
+                self.a_held_function, self.a_shared_group, self.a_driver_that_hangs]
+
+
+class WithoutIommu:
+    def __init__(self):
+        self.machine = Machine(BUILD, "no-iommu", iommu=False)
+        self.host = Host(self.machine)
+
+    def without_an_iommu(self):
+        h = self.host
+        self.machine.start()
+        h.start()
+        h.ok("gpu", "partition", GPU, "2")
+        h.define("vm1")
+        h.ok("assign", "vm1", "--gpu", GPU)
+        contains(h.virsh("start", "vm1").stderr, "behind no IOMMU")
+        equal(h.holders(), [None, None])
+
+    def run(self):
+        return [self.without_an_iommu]
+
+
+def named(functions):
+    return [(f.__name__.replace("_", " "), f) for f in functions]
 
 
 def main():
     lablib.stage(BUILD)
+    with_iommu, without = Kernel(), WithoutIommu()
+    wanted = sys.argv[2:]  # by name, for trying
     try:
-        MACHINE.start()
-        run([(f.__name__.replace("_", " "), f) for f in (the_kernel,)])
+        with_iommu.machine.start()
+        run([t for t in named(with_iommu.run() + without.run())
+             if not wanted or t[1].__name__ in wanted])
     finally:
-        MACHINE.stop()
+        for machine in (with_iommu.machine, without.machine):
+            machine.stop()
 
 
 main()
