@@ -105,6 +105,8 @@ void gpup_host_started(struct gpup_host *host, const char *xml, size_t length);
 /* libvirt came back and this VM runs: a claim that was lost is taken up again where possible. */
 int gpup_host_reconnect(struct gpup_host *host, const char *xml, size_t length,
                         struct gpup_error **err);
+/* Whether a VM that runs has a partition among these functions, by hand, that is not claimed. */
+bool gpup_host_misses(struct gpup_host *host, const char *uuid, char *const *others);
 /* The VM has ended. adapter_out (37 bytes) gets the adapter whose partition was freed, or "". */
 void gpup_host_release(struct gpup_host *host, const char *xml, size_t length, char *adapter_out);
 /*

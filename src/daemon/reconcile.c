@@ -89,7 +89,9 @@ static bool is_to_be_adopted(struct gpup_daemon *d, const struct gpup_vm *vm)
 {
     const gint64 *asked = g_hash_table_lookup(d->adopted, vm->uuid);
 
-    return vm->active && vm->adapter && !gpup_host_claim(d->host, vm->adapter->id) &&
+    return vm->active &&
+           ((vm->adapter && !gpup_host_claim(d->host, vm->adapter->id)) ||
+            gpup_host_misses(d->host, vm->uuid, vm->others)) &&
            gpup_vms_known(d->vms) && vm->asked >= gpup_host_settled(d->host) + ENDING_US &&
            (!asked || *asked != vm->asked);
 }

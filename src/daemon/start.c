@@ -151,6 +151,7 @@ bool gpup_host_use_reservation(struct gpup_host *h, struct gpup_claim *claim,
         return false;
     claim->reserved = false;
     claim->domain = info->id;
+    claim->since = g_get_monotonic_time(); /* from now on libvirt says that it is active */
     gpup_claim_save(h->folders->run, claim, NULL);
     gpup_host_tell_claim(h, claim, GPUP_EVENT_START, GPUP_BY_LIBVIRT);
     return true;
@@ -352,6 +353,22 @@ int gpup_host_claim_others(struct gpup_host *h, const struct gpup_domain_info *i
             ret = check_whole(h, info, *address, err);
     }
     return ret;
+}
+
+bool gpup_host_misses(struct gpup_host *h, const char *uuid, char *const *others)
+{
+    const struct gpup_domain_info info = {.uuid = (char *)uuid};
+    size_t n, gpu;
+    unsigned slot;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (char *const *address = others; address && *address; address++) {
+        g_autofree char *id = id_by_hand(&info, *address);
+
+        if (gpup_slot_find(gpus, n, *address, &gpu, &slot) && !gpup_host_claim(h, id))
+            return true;
+    }
+    return false;
 }
 
 void gpup_host_release_others(struct gpup_host *h, const struct gpup_domain_info *info)
