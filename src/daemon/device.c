@@ -68,7 +68,9 @@ static unsigned score(const struct choice *c, const struct gpup_slot *slot)
 {
     guint named = GPOINTER_TO_UINT(g_hash_table_lookup(c->named, slot->function.address));
 
-    return named + (gpup_slot_is_free(slot) ? 0 : HELD);
+    /* one that is being cleared is free in a moment */
+    return named +
+           (gpup_slot_is_free(slot) || strcmp(slot->adapter, GPUP_CLEARING) == 0 ? 0 : HELD);
 }
 
 /* All slots of a GPU that are named or held. */

@@ -28,20 +28,26 @@ MODULE_PARM_DESC(fail_errno, "enabling fails with this error");
 static int short_by;
 module_param(short_by, int, 0644);
 MODULE_PARM_DESC(short_by, "this many fewer are made than asked for, without an error");
-static int delay_ms;
-module_param(delay_ms, int, 0644);
-MODULE_PARM_DESC(delay_ms, "every change of the number takes this long");
+static int hang[MAX_DEVICES];
+module_param_array(hang, int, NULL, 0644);
+MODULE_PARM_DESC(hang, "for each of pf: changing the number does not end while this is not 0");
 
 #define DISPLAY_CLASS (PCI_CLASS_DISPLAY_OTHER << 8)
 
-static bool is_ours(struct pci_dev *dev)
+/* Which of pf it is, or a VF of; -1: none. */
+static int index_of(struct pci_dev *dev)
 {
     int i;
 
     for (i = 0; i < n_pf; i++)
         if (!strcmp(pci_name(pci_physfn(dev)), pf[i]))
-            return true;
-    return false;
+            return i;
+    return -1;
+}
+
+static bool is_ours(struct pci_dev *dev)
+{
+    return index_of(dev) >= 0;
 }
 
 /* The core keeps these fields for the life of the device: sysfs, matching and VFIO use them. */
@@ -80,8 +86,8 @@ static int test_gpu_sriov_configure(struct pci_dev *dev, int n)
 {
     int ret;
 
-    if (delay_ms > 0)
-        msleep(delay_ms);
+    while (READ_ONCE(hang[index_of(dev)])) /* no signal ends it, as in a driver that hangs */
+        msleep(100);
     if (n == 0) {
         pci_disable_sriov(dev);
         return 0;
