@@ -50,6 +50,7 @@ static gboolean on_reconcile(void *data)
 
     if (gpup_reconcile(&g->daemon))
         gpup_vms_refresh(g->daemon.vms);
+    gpup_host_clear_again(g->daemon.host);
     return G_SOURCE_CONTINUE;
 }
 

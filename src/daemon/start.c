@@ -176,6 +176,11 @@ bool gpup_host_is_clearing(struct gpup_host *h)
     return false;
 }
 
+void gpup_host_clear_again(struct gpup_host *h)
+{
+    gpup_inventory_clear_again(h->inventory);
+}
+
 void gpup_start_free(struct gpup_start *start)
 {
     g_clear_handle_id(&start->timer, g_source_remove);

@@ -284,6 +284,8 @@ void gpup_inventory_prepare(struct gpup_inventory *inventory, struct gpup_gpu *g
         done(NULL, data);
 }
 
+#define BEING_CLEARED "(being cleared"
+
 static void free_slot(struct gpup_slot *slot)
 {
     free(slot->vm);
@@ -305,6 +307,28 @@ void gpup_inventory_cleared(struct gpup_gpu *gpu, unsigned slot, const struct gp
     s->vm = strdup(text);
 }
 
+static void ignore(const struct gpup_error *err, void *data)
+{
+}
+
+void gpup_inventory_clear_again(struct gpup_inventory *inventory)
+{
+    for (guint i = 0; i < inventory->gpus->len; i++) {
+        struct gpup_gpu *gpu = inventory->gpus->pdata[i];
+
+        for (unsigned k = 0; k < gpu->n_slots; k++) {
+            struct gpup_slot *s = &gpu->slots[k];
+
+            if (strcmp(s->adapter, GPUP_CLEARING) != 0 ||
+                (s->vm && g_str_has_prefix(s->vm, BEING_CLEARED)))
+                continue;
+            free(s->vm);
+            s->vm = strdup(BEING_CLEARED ")");
+            gpup_change_start(inventory, gpu, GPUP_OP_RELEASE, k, ignore, NULL);
+        }
+    }
+}
+
 int gpup_inventory_give_back(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned slot,
                              struct gpup_error **err)
 {
@@ -320,7 +344,7 @@ int gpup_inventory_give_back(struct gpup_inventory *inventory, struct gpup_gpu *
         free_slot(s);
         return 0;
     }
-    text = g_strdup_printf("(being cleared after %s)", s->vm ? s->vm : "a VM");
+    text = g_strdup_printf(BEING_CLEARED " after %s)", s->vm ? s->vm : "a VM");
     gpup_change_start(inventory, gpu, GPUP_OP_RELEASE, slot, NULL, NULL);
     g_strlcpy(s->adapter, GPUP_CLEARING, sizeof(s->adapter));
     free(s->vm);

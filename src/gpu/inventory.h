@@ -90,4 +90,7 @@ void gpup_inventory_prepare(struct gpup_inventory *inventory, struct gpup_gpu *g
 int gpup_inventory_give_back(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned slot,
                              struct gpup_error **err);
 
+/* Tries again to clear the slots that could not be cleared (something had them open). */
+void gpup_inventory_clear_again(struct gpup_inventory *inventory);
+
 #endif
