@@ -159,8 +159,8 @@ bool gpup_host_use_reservation(struct gpup_host *h, struct gpup_claim *claim,
 
 /* ---- waiting for what others had ---- */
 
-/* The hook has four seconds for all of it. */
-#define CLEARING_MS 2500
+/* The hook has twenty seconds for all of it. */
+#define CLEARING_MS 8000
 
 bool gpup_host_is_clearing(struct gpup_host *h)
 {

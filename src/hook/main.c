@@ -24,10 +24,12 @@
  * which leaves the XML as it is.
  */
 
-#define MARK      "urn:gpup:adapter:1"
-#define HOSTDEV   "<hostdev"
-#define MAX_XML   ((size_t)1 << 20)
-#define TIMEOUT_S 4 /* libvirt holds the VM's lock meanwhile */
+#define MARK    "urn:gpup:adapter:1"
+#define HOSTDEV "<hostdev"
+#define MAX_XML ((size_t)1 << 20)
+/* libvirt holds the VM's lock meanwhile. Readying hardware takes its driver a while. */
+#define TIMEOUT_S          4
+#define TIMEOUT_HARDWARE_S 20
 /* A gpupd that is being restarted is back within that time. */
 #define RETRY_US INT64_C(2500000)
 #define PAUSE_NS 50000000L
@@ -129,6 +131,11 @@ static int xml_memfd(const char *xml, size_t length, struct gpup_error **err)
     return steal_fd(&fd);
 }
 
+static int timed_out(struct gpup_error **err)
+{
+    return gpup_error_set(err, ETIMEDOUT, "gpupd did not answer in time: see journalctl -u gpupd");
+}
+
 static int64_t now_us(void)
 {
     struct timespec now;
@@ -144,8 +151,7 @@ static int set_timeout(int sock, int64_t deadline, struct gpup_error **err)
     struct timeval timeout = {.tv_sec = left / 1000000, .tv_usec = left % 1000000};
 
     if (left <= 0)
-        return gpup_error_set(
-            err, ETIMEDOUT, "gpupd did not answer within %d s: see journalctl -u gpupd", TIMEOUT_S);
+        return timed_out(err);
     if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
         setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
         return gpup_error_set(err, errno, "making a socket: %s", strerror(errno));
@@ -180,8 +186,7 @@ static int receive_answer(int sock, bool *refused, struct gpup_error **err)
     ssize_t n = gpup_seqpacket_receive(sock, &answer, sizeof(answer), NULL, 0, NULL, 0);
 
     if (n == -EAGAIN)
-        return gpup_error_set(
-            err, ETIMEDOUT, "gpupd did not answer within %d s: see journalctl -u gpupd", TIMEOUT_S);
+        return timed_out(err);
     if (n == 0 || n == -ECONNRESET)
         return gpup_error_set(err, EPIPE,
                               "gpupd ended while it was asked: systemctl restart gpupd");
@@ -235,6 +240,9 @@ static int ask(const char *socket_path, const struct operation *operation, const
         .header = {.type = GPUP_MSG_HOOK, .version = GPUP_GPUPD_VERSION}, .op = operation->op};
     const struct timespec pause = {.tv_nsec = PAUSE_NS};
     const int64_t began = now_us();
+    const bool hardware =
+        operation->op == GPUP_HOOK_PREPARE && memmem(xml, length, HOSTDEV, strlen(HOSTDEV));
+    const int64_t deadline = began + (hardware ? TIMEOUT_HARDWARE_S : TIMEOUT_S) * INT64_C(1000000);
     AUTO_FD fd = -1;
 
     if (strlen(vm) >= sizeof(message.vm))
@@ -245,8 +253,7 @@ static int ask(const char *socket_path, const struct operation *operation, const
         return fd;
     for (;;) {
         struct gpup_error *why = NULL;
-        int ret = ask_once(socket_path, &message, fd, began + TIMEOUT_S * INT64_C(1000000), refused,
-                           &why);
+        int ret = ask_once(socket_path, &message, fd, deadline, refused, &why);
 
         if (!patient || !may_come_back(ret) || now_us() - began > RETRY_US)
             return ret < 0 ? gpup_error_move(err, why) : ret;

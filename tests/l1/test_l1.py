@@ -225,7 +225,7 @@ class Kernel:
         function = PF[:-1] + "1"
         group = self.machine.sh("basename $(readlink %s%s/iommu_group)" % (DEVICE, function)).stdout.strip()
         self.machine.sh("echo vfio-pci >{0}/driver_override; echo {1} >/sys/bus/pci/drivers_probe; "
-                        "sleep 100 | python3 /run/l1/kernel_cases.py hold {2} {1} >/tmp/held 2>&1 & "
+                        "(sleep 100 | python3 /run/l1/kernel_cases.py hold {2} {1}) >/tmp/held 2>&1 &"
                         .format(DEVICE + function, function, group))
         wait_for("it is open", lambda: "open" in h.read("/tmp/held"))
         fails(h.gpup("gpu", "partition", GPU, "0"), 3, "is open in python3")
