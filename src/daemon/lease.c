@@ -306,14 +306,33 @@ static void start_in_thread(GTask *task, void *source, void *data, GCancellable 
     g_task_return_int(task, gpup_renderer_start(start->spec, &start->renderer, &start->error));
 }
 
+static void describe_end(const siginfo_t *info, char *buf, size_t size)
+{
+    const char *name = sigabbrev_np(info->si_status);
+
+    if (info->si_code == CLD_EXITED)
+        g_snprintf(buf, size, "exit status %d", info->si_status);
+    else if (info->si_status == SIGSYS)
+        g_strlcpy(buf, "SIGSYS: a system call that its jail forbids", size);
+    else
+        g_snprintf(buf, size, "SIG%s", name ? name : "?");
+}
+
 /* Our child has ended: takes it off the process table. */
 static gboolean reap(int pidfd, GIOCondition condition, void *data)
 {
-    siginfo_t info;
+    struct gpup_lease *lease = data;
+    siginfo_t info = {0};
 
-    waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+    if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0)
+        describe_end(&info, lease->ended, sizeof(lease->ended));
     close(pidfd);
     return G_SOURCE_REMOVE;
+}
+
+static void drop_lease(void *lease)
+{
+    gpup_lease_unref(lease);
 }
 
 static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
@@ -324,7 +343,8 @@ static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
 
     GPUP_FAULT("gpupd.renderer.started");
     if (watched >= 0)
-        g_unix_fd_add(watched, G_IO_IN, reap, NULL);
+        g_unix_fd_add_full(G_PRIORITY_DEFAULT, watched, G_IO_IN, reap, g_rc_box_acquire(lease),
+                           drop_lease);
     gpup_lease_kill_renderer(lease);
     lease->renderer = renderer->pidfd;
     *lease->degraded |= renderer->degraded;

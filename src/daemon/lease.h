@@ -15,6 +15,7 @@ struct gpup_lease {
     int renderer;    /* pidfd of the renderer that lives, or -1 */
     uint64_t memory; /* bytes that it may take for itself; 0: not known */
     bool starting;   /* one is on its way */
+    char ended[64];  /* how the last one ended, where that says something; "" */
     gint64 window;   /* when counting starts began, and how many there were since */
     unsigned starts;
     unsigned *degraded;           /* collects what jails lacked */

@@ -251,7 +251,7 @@ static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
 }
 
 static void tell_trouble(struct gpup_server *s, const struct gpup_claim *claim,
-                         struct gpup_gpu *gpu, const struct gpup_troubles *fresh)
+                         struct gpup_gpu *gpu, const struct gpup_troubles *fresh, const char *ended)
 {
     const char *id = gpu ? gpup_gpu_short_id(gpu) : claim->gpu;
     char size[GPUP_UNIT_BUF];
@@ -262,7 +262,8 @@ static void tell_trouble(struct gpup_server *s, const struct gpup_claim *claim,
                         claim->vm, gpup_host_config(s->setup.host)->hang_seconds);
     if (fresh->count[GPUP_TROUBLE_DEATH] > fresh->count[GPUP_TROUBLE_HANG])
         gpup_events_add(s->setup.events, GPUP_EVENT_RENDERER, GPUP_BY_GUEST, id, claim->vm,
-                        "%s: its renderer ended and was replaced", claim->vm);
+                        "%s: its renderer ended%s%s%s and was replaced", claim->vm,
+                        *ended ? " (" : "", ended, *ended ? ")" : "");
     if (fresh->count[GPUP_TROUBLE_MEMORY] > 0)
         gpup_events_add(s->setup.events, GPUP_EVENT_LIMIT, GPUP_BY_GUEST, id, claim->vm,
                         "%s: its guest was refused memory beyond the %s of its partition",
@@ -280,7 +281,9 @@ static void on_usage(struct connection *c, const struct gpup_msg_usage *usage)
     if (!claim || !s->setup.health)
         return;
     gpup_health_report(s->setup.health, claim->gpu, claim->adapter, claim->nonce, usage, &fresh);
-    tell_trouble(s, claim, gpup_host_gpu_of(s->setup.host, claim), &fresh);
+    tell_trouble(s, claim, gpup_host_gpu_of(s->setup.host, claim), &fresh, c->lease->ended);
+    if (fresh.count[GPUP_TROUBLE_DEATH] > 0)
+        *c->lease->ended = '\0';
 }
 
 static bool is_usage(const union message *m, ssize_t n)

@@ -107,8 +107,11 @@ static int start_work(struct gpup_call *call, struct gpup_error **err)
 
 static void tell_power(struct gpup_call *call, const char *what)
 {
-    gpup_events_add(call->daemon->events, GPUP_EVENT_POWER, call->user, NULL, vm_of(call), "%s: %s",
-                    vm_of(call), what);
+    const struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, vm_of(call));
+    const char *name = vm ? vm->name : vm_of(call);
+
+    gpup_events_add(call->daemon->events, GPUP_EVENT_POWER, call->user, NULL, name, "%s: %s", name,
+                    what);
 }
 
 static void start_worked(struct gpup_call *call)
@@ -271,30 +274,54 @@ void gpup_verb_explain(struct gpup_daemon *d, GDBusMethodInvocation *invocation,
 
 /* ---- events ---- */
 
-static void read_filter(struct gpup_daemon *d, GVariant *options, const char **gpu, const char **vm)
+struct filter {
+    const char *gpu, *vm;
+    guint32 limit;
+    guint64 after;
+};
+
+static int read_option(struct gpup_daemon *d, const char *name, GVariant *value, struct filter *f,
+                       struct gpup_error **err)
 {
     size_t n, index;
     struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
-    const char *word;
 
-    g_variant_lookup(options, "vm", "&s", vm);
-    if (!g_variant_lookup(options, "gpu", "&s", &word))
-        return;
-    *gpu = word; /* one that is gone has a past too */
-    if (gpup_find_gpu(gpus, n, word, &index, NULL) == 0)
-        *gpu = gpup_gpu_short_id(gpus[index]);
+    if (strcmp(name, "limit") == 0 && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT32)) {
+        f->limit = g_variant_get_uint32(value);
+    } else if (strcmp(name, "after") == 0 && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64)) {
+        f->after = g_variant_get_uint64(value);
+    } else if (strcmp(name, "vm") == 0 && g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)) {
+        f->vm = g_variant_get_string(value, NULL);
+    } else if (strcmp(name, "gpu") == 0 && g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)) {
+        f->gpu = g_variant_get_string(value, NULL); /* one that is gone has a past too */
+        if (gpup_find_gpu(gpus, n, f->gpu, &index, NULL) == 0)
+            f->gpu = gpup_gpu_short_id(gpus[index]);
+    } else {
+        return gpup_error_set(err, EINVAL, "there is no option '%s' of type %s", name,
+                              g_variant_get_type_string(value));
+    }
+    return 0;
 }
 
 void gpup_verb_get_events(struct gpup_daemon *d, GDBusMethodInvocation *invocation,
                           GVariant *options)
 {
-    const char *gpu = NULL, *vm = NULL;
-    guint32 limit = GPUP_EVENTS_KEPT;
-    guint64 after = 0;
+    struct filter f = {.limit = GPUP_EVENTS_KEPT};
+    GPUP_AUTO_ERROR error = NULL;
+    GVariantIter iter;
+    const char *name;
+    GVariant *value;
 
-    g_variant_lookup(options, "limit", "u", &limit);
-    g_variant_lookup(options, "after", "t", &after);
-    read_filter(d, options, &gpu, &vm);
-    g_dbus_method_invocation_return_value(
-        invocation, g_variant_new("(@aa{sv})", gpup_events_list(d->events, limit, after, gpu, vm)));
+    /* strings are borrowed from the options, which outlive this */
+    g_variant_iter_init(&iter, options);
+    while (!error && g_variant_iter_next(&iter, "{&sv}", &name, &value)) {
+        read_option(d, name, value, &f, &error);
+        g_variant_unref(value);
+    }
+    if (error)
+        gpup_return_error(invocation, error);
+    else
+        g_dbus_method_invocation_return_value(
+            invocation,
+            g_variant_new("(@aa{sv})", gpup_events_list(d->events, f.limit, f.after, f.gpu, f.vm)));
 }

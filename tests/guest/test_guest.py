@@ -128,6 +128,26 @@ def gpupd_restarts_while_it_draws():
             raise AssertionError("desk1 does not draw again")
 
 
+def what_went_wrong_is_known():
+    """Counted once, also over the restart of gpupd, with its cause where gpupd has seen the end."""
+    def health():
+        return LAB.json("gpu", "show", "software")["gpu"]["health"]
+    until = time.monotonic() + 10
+    while health()["renderer_deaths"] != 2:
+        if time.monotonic() > until:
+            raise AssertionError(str(health()))
+        time.sleep(0.1)
+    equal(health()["refused_memory"] >= 1, True, str(health()))
+    equal(health()["hangs"], 0)
+    said = {e["kind"]: e for e in LAB.json("events", "--vm", "desk1", "-n", "100")["events"]}
+    contains(said["renderer"]["text"], "desk1: its renderer ended")
+    contains(said["limit"]["text"], "512 MiB")
+    equal(said["renderer"]["user"], "guest")
+    contains(LAB.log() + LAB.run("cat", "/tmp/gpupd.log").stdout, "its renderer ended (SIGKILL) and was replaced")
+    contains(LAB.run("gpup", "metrics").stdout,
+             'gpup_vm_renderer_deaths_total{vm="desk1",gpu="software",partition="0"} 2\n')
+
+
 def shut_down_from_inside():
     GUESTS["desk2"].run("poweroff")
     until = time.monotonic() + 30
@@ -167,7 +187,7 @@ def main():
         LAB.run("gpup", "gpu", "partition", "software", "4")
         run([(f.__name__.replace("_", " "), f) for f in (
             two_guests, the_limit, a_killed_renderer, stop_and_cont, gpupd_restarts_while_it_draws,
-            shut_down_from_inside, without_graphics, with_spice)])
+            what_went_wrong_is_known, shut_down_from_inside, without_graphics, with_spice)])
     finally:
         (BUILD / "lab-guest.log").write_text(LAB.log(), encoding="utf-8")
         LAB.stop()

@@ -352,6 +352,9 @@ def who_did_what():
     equal(events("-n", "1")[0]["kind"], "gpupd")
     equal(LAB.json("gpu", "show", "software")["gpu"]["health"]["refused_starts"] >= 2, True)
     contains(LAB.run("gpup", "events", "--gpu", "llvmpipe").stdout, "4 partitions")
+    wrong = sh("gdbus", "call", "--system", "-d", "org.gpup1", "-o", "/org/gpup1", "-m",
+               "org.gpup1.Manager.GetEvents", "{'limits': <uint32 1>}")
+    fails(wrong, 1, "there is no option 'limits' of type u")
     undefine("desk1", "desk2")
 
 
