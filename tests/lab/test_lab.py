@@ -277,7 +277,6 @@ def killed_gpupd():
     wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
     LAB.run("virsh", "destroy", "desk2")  # its release goes unheard
     start_gpupd()
-    equal(holders(), ["desk1", "desk2"])
     wait_for("what nobody holds any more is free", lambda: holders() == ["desk1"], 60)
     wait_for("the device process is back", lambda: any(
         p["vm"] == "desk1" and p["state"] == "used" and p["usage"] for p in partitions()))
