@@ -14,6 +14,18 @@
  * vhost-user and puts commands on the control queue. Anything unexpected ends the test.
  */
 
+/* With a sanitizer: its own allocator, and all slower. */
+#if defined(__SANITIZE_ADDRESS__)
+#define FRONTEND_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FRONTEND_SANITIZED 1
+#endif
+#endif
+#ifndef FRONTEND_SANITIZED
+#define FRONTEND_SANITIZED 0
+#endif
+
 #define FRONTEND_MEMORY (UINT64_C(64) << 20)
 #define FRONTEND_DATA   (UINT64_C(1) << 20) /* from here on the tests' own */
 #define FRONTEND_QUEUE  64u

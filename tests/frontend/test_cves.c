@@ -43,17 +43,6 @@ static void assert_goes_on(struct frontend *f)
     frontend_assert_draws(f, 1, 10);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED true /* what is freed is kept for a while; leaks are found at the end */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
-
 /* KiB of a process's own memory. */
 static long own_memory(pid_t pid)
 {
@@ -90,8 +79,8 @@ static void assert_no_growth(struct frontend *f, void (*func)(struct frontend *f
     for (unsigned i = 0; i < times; i++)
         func(f);
     grown = settle(f) - render;
-    if (SANITIZED)
-        return;
+    if (FRONTEND_SANITIZED)
+        return; /* what is freed is kept for a while; leaks are found at the end */
     g_assert_cmpint(own_memory(f->pid) - vgpu, <, 256);
     g_assert_cmpint(grown, <, 4096);
 }
