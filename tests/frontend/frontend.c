@@ -23,7 +23,7 @@
 #define CURSOR       32768u  /* the cursor queue, laid out likewise */
 #define REQUEST      65536u  /* the command lies here */
 #define ANSWER       131072u /* and its answer here */
-#define WAIT_MS      20000
+#define WAIT_MS      60000
 #define CURSOR_QUEUE 16u
 
 /* ---- vhost-user ---- */

@@ -21,7 +21,7 @@
 #define HEIGHT  FRONTEND_HEIGHT
 #define PIXELS  FRONTEND_PIXELS
 
-static const char *const options[] = {"--vram=64M", "--hang-ms=5000", NULL};
+static const char *const options[] = {"--vram=64M", "--hang-ms=60000", NULL};
 
 static void set_up(struct frontend *f, gconstpointer data)
 {

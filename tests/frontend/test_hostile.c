@@ -19,8 +19,8 @@
 #define PIECE  (UINT64_C(1) << 20)
 #define WORK   (FRONTEND_DATA * 2) /* large requests are laid out here */
 
-static const char *const options[] = {"--vram=64M", "--hang-ms=1000", NULL};
-static const char *const patient[] = {"--vram=64M", "--hang-ms=20000", NULL};
+static const char *const options[] = {"--vram=64M", "--hang-ms=2000", NULL};
+static const char *const patient[] = {"--vram=64M", "--hang-ms=60000", NULL};
 
 static void set_up(struct frontend *f, gconstpointer data)
 {

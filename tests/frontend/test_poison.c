@@ -17,7 +17,7 @@
 #define AREA    (64u << 10) /* of guest memory that is read into, at FRONTEND_DATA */
 #define NOTHING 0x99        /* what lies there before */
 
-static const char *const options[] = {"--vram=256M", "--hang-ms=10000", NULL};
+static const char *const options[] = {"--vram=256M", "--hang-ms=60000", NULL};
 
 struct story {
     struct frontend f;
