@@ -238,6 +238,13 @@ static int read_pixels(struct render *render, const void *data)
         virgl_renderer_transfer_read_iov(cmd->resource, 0, 0, cmd->stride, 0, &box, 0, &iov, 1));
 }
 
+static int export(struct render *render, const void *data)
+{
+    const struct gpup_cmd_resource *cmd = data;
+
+    return export_resource(render, cmd->resource);
+}
+
 static int memory_remove(struct render *render, const void *data)
 {
     const struct gpup_cmd_memory_remove *cmd = data;
@@ -295,6 +302,7 @@ int execute(struct render *render, struct gpup_error **err)
         [GPUP_CMD_READ_PIXELS] = {sizeof(struct gpup_cmd_read_pixels), read_pixels},
         [GPUP_CMD_MEMORY_REMOVE] = {sizeof(struct gpup_cmd_memory_remove), memory_remove},
         [GPUP_CMD_RESET] = {sizeof(struct gpup_record), reset},
+        [GPUP_CMD_EXPORT] = {sizeof(struct gpup_cmd_resource), export},
         [GPUP_CMD_PING] = {sizeof(struct gpup_record), ping},
     };
     const struct gpup_record *record = render->record;

@@ -53,6 +53,7 @@ struct pending_fence {
 struct render {
     int sock;
     int command_fd, event_fd; /* wakes us; wakes gpup-vgpu (borrowed by the rings) */
+    bool has_node;            /* renders on a GPU */
     int virgl_fd;             /* readable when fences are done; -1: poll */
     void *shared;
     uint64_t shared_size;
@@ -76,6 +77,11 @@ void gl_renderer_name(char *text, size_t size);
 int virgl_capsets(struct gpup_render_ready *ready);
 /* Announces everything executed so far as fence `seq`. */
 int virgl_fence(struct render *render, uint64_t seq);
+
+/* ---- export.c ---- */
+
+/* Sends GPUP_RENDER_EXPORTED. -ENOTSUP: it cannot be shared. */
+int export_resource(struct render *render, uint32_t resource);
 
 /* ---- session.c ---- */
 

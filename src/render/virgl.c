@@ -137,6 +137,7 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
     virgl_set_debug_callback(on_log);
 #endif
     setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
+    render->has_node = render_node != NULL;
     if (render_node) {
         r = open_render_node(render_node, err);
         if (r < 0)

@@ -659,7 +659,7 @@ struct vgpu_device *vgpu_device_new(struct vgpu_loop *loop, int fd, const struct
     d->time = gpu_time_new(loop, on_gate_opened, d, err);
     d->vhost = vhost_user_new(loop, fd, &ops, d, err);
     if (d->vhost && grant->display)
-        d->display = display_new(d, err);
+        d->display = display_new(d, grant->display == VGPU_DISPLAY_SHARED, err);
     if (!d->time || !d->vhost || (grant->display && !d->display) ||
         add_renderer_timers(d, err) < 0) {
         vgpu_device_free(d);

@@ -16,11 +16,17 @@ struct vgpu_loop;
  */
 struct vgpu_device;
 
+enum vgpu_display {
+    VGPU_DISPLAY_OFF,    /* the head is disconnected */
+    VGPU_DISPLAY_PIXELS, /* shown by QEMU, whatever its console */
+    VGPU_DISPLAY_SHARED, /* QEMU's console has a GL context: by dma-bufs where the GPU gives them */
+};
+
 struct vgpu_grant {
     uint64_t vram;    /* bytes */
     uint32_t hang_ms; /* 0: never */
     const char *vm;   /* for messages; outlives the device */
-    bool display;     /* the head is connected */
+    enum vgpu_display display;
 };
 
 struct vgpu_device_events {

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "vgpu/device_internal.h"
+#include "vgpu/display_share.h"
 #include "vgpu/display_socket.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
@@ -29,6 +30,7 @@ enum reading {
     READING_NOTHING,
     READING_SCANOUT,
     READING_CURSOR,
+    READING_EXPORT, /* not pixels: a descriptor for them */
 };
 
 struct display {
@@ -50,7 +52,11 @@ struct display {
     bool scanout_changed;
     struct {
         uint32_t width, height;
-    } told;                     /* what QEMU believes; 0: nothing */
+    } told;               /* what QEMU believes; 0: nothing */
+    bool share;           /* rendered pictures go to QEMU as dma-bufs */
+    uint32_t told_shared; /* the resource that QEMU shows so; 0: none */
+    bool showing;         /* QEMU has not answered the last update of it */
+    struct display_shares shares;
     struct box damage, current; /* what has to be sent yet; what is being sent */
 
     enum reading reading;
@@ -172,12 +178,134 @@ static bool ask_info(struct display *s)
     return true;
 }
 
+/* ---- without a copy ---- */
+
+#define MODIFIER_NONE UINT64_C(0x00ffffffffffffff) /* drm_fourcc.h: DRM_FORMAT_MOD_INVALID */
+
+static void share_no_more(struct display *s, const char *why)
+{
+    vgpu_log(LOG_WARNING, "%s: its display goes by pixels: %s", s->device->grant.vm, why);
+    s->share = false;
+    display_shares_clear(&s->shares);
+}
+
+/* The shown resource, where it is to be shared. */
+static const struct vgpu_resource *to_share(struct display *s)
+{
+    const struct vgpu_resource *resource =
+        s->share && s->resource ? vgpu_resource_find(&s->device->objects, s->resource) : NULL;
+
+    return resource && !resource->pixels && resource->in_renderer ? resource : NULL;
+}
+
+static void ask_export(struct display *s, uint32_t resource)
+{
+    struct renderer *renderer = s->device->renderer;
+    struct gpup_cmd_resource *cmd =
+        s->reading == READING_NOTHING && renderer_is_ready(renderer)
+            ? renderer_reserve(renderer, GPUP_CMD_EXPORT, sizeof(*cmd), true)
+            : NULL;
+
+    if (!cmd)
+        return;
+    cmd->resource = resource;
+    s->read_seq = renderer_seq(renderer);
+    s->reading = READING_EXPORT;
+    renderer_commit(renderer);
+}
+
+static void take_export(struct display *s, int status)
+{
+    const struct vgpu_resource *resource = to_share(s);
+    struct gpup_render_exported exported;
+    int fd;
+
+    if (status < 0) {
+        share_no_more(s, "the GPU's driver does not share it");
+        return;
+    }
+    if (!renderer_take_export(s->device->renderer, &exported, &fd))
+        return;
+    if (!resource || exported.resource != resource->id)
+        close(fd); /* something else is shown meanwhile */
+    else if (!display_shares_add(&s->shares, resource, &exported, fd))
+        share_no_more(s, "the renderer says of it what cannot be");
+    else if (exported.modifier != 0 && exported.modifier != MODIFIER_NONE &&
+             !(s->features & DISPLAY_F_DMABUF2))
+        share_no_more(s, "this QEMU takes buffers in plain order only");
+}
+
+static void send_shared(struct display *s, const struct vgpu_resource *resource,
+                        const struct display_share *share)
+{
+    const struct display_dmabuf_scanout2 m = {
+        .scanout = {.x = s->part.x,
+                    .y = s->part.y,
+                    .width = s->part.width,
+                    .height = s->part.height,
+                    .fd_width = resource->shape.width,
+                    .fd_height = resource->shape.height,
+                    .fd_stride = share->stride,
+                    .fourcc = (int32_t)share->fourcc},
+        .modifier = share->modifier,
+    };
+    bool second = s->features & DISPLAY_F_DMABUF2;
+
+    memcpy(display_socket_payload(s->socket), &m, sizeof(m));
+    display_socket_send(s->socket, second ? DISPLAY_DMABUF_SCANOUT2 : DISPLAY_DMABUF_SCANOUT,
+                        second ? sizeof(m) : sizeof(m.scanout), share->fd);
+    s->told_shared = resource->id;
+    s->told.width = s->part.width;
+    s->told.height = s->part.height;
+}
+
+/* QEMU lets go of the buffer that it shows. */
+static bool end_shared(struct display *s)
+{
+    const struct display_dmabuf_scanout none = {0};
+
+    memcpy(display_socket_payload(s->socket), &none, sizeof(none));
+    display_socket_send(s->socket, DISPLAY_DMABUF_SCANOUT, sizeof(none), -1);
+    s->told_shared = 0;
+    s->told.width = s->told.height = 0;
+    return true;
+}
+
+static bool send_shared_update(struct display *s)
+{
+    const struct display_update m = {0, s->damage.x, s->damage.y, s->damage.right - s->damage.x,
+                                     s->damage.bottom - s->damage.y};
+
+    if (s->showing || is_empty(&s->damage))
+        return false;
+    s->damage = (struct box){0};
+    s->showing = true;
+    memcpy(display_socket_payload(s->socket), &m, sizeof(m));
+    display_socket_send(s->socket, DISPLAY_DMABUF_UPDATE, sizeof(m), -1);
+    return true;
+}
+
 static bool send_scanout(struct display *s)
 {
     struct display_scanout *m = display_socket_payload(s->socket);
+    const struct vgpu_resource *shared;
 
     if (!s->scanout_changed)
         return false;
+    shared = to_share(s);
+    if (shared) {
+        const struct display_share *share = display_shares_find(&s->shares, shared->id);
+
+        if (!share) {
+            ask_export(s, shared->id);
+            return false;
+        }
+        s->scanout_changed = false;
+        send_shared(s, shared, share);
+        return true;
+    }
+    if (s->told_shared)
+        return end_shared(s);
     s->scanout_changed = false;
     *m = (struct display_scanout){0, s->part.width, s->part.height};
     if (s->resource == 0)
@@ -286,8 +414,10 @@ static bool send_update(struct display *s)
     const struct vgpu_resource *resource;
     uint8_t order[4];
 
-    if (s->told.width == 0)
+    if (s->told.width == 0 || s->scanout_changed)
         return false;
+    if (s->told_shared)
+        return send_shared_update(s);
     if (is_empty(&s->current)) {
         if (s->reading == READING_SCANOUT) /* of what is not shown any more: let it come first */
             return false;
@@ -355,6 +485,8 @@ static void on_reply(void *data, uint32_t request, const void *payload)
         s->info_count++;
         vgpu_timer_disarm(s->info_timer);
         run_requests(s->device);
+    } else if (request == DISPLAY_DMABUF_UPDATE) {
+        s->showing = false;
     }
 }
 
@@ -511,6 +643,7 @@ void display_forget(struct display *s, uint32_t resource)
 {
     if (!s || resource == 0)
         return;
+    display_shares_forget(&s->shares, resource);
     if (s->cursor.resource == resource) {
         s->cursor.resource = 0;
         s->cursor.shape_wanted = false;
@@ -523,6 +656,7 @@ void display_reset(struct display *s)
 {
     if (!s)
         return;
+    display_shares_clear(&s->shares);
     memset(&s->cursor, 0, sizeof(s->cursor));
     s->cursor.moved = true;
     display_set_scanout(s, NULL, NULL);
@@ -555,6 +689,8 @@ bool display_finished(struct display *s, uint64_t seq, int status)
         take_cursor(s);
     else if (what == READING_CURSOR)
         s->cursor.shape_wanted = false;
+    else if (what == READING_EXPORT)
+        take_export(s, status);
     else if (status < 0)
         s->current = (struct box){0};
     display_pump(s);
@@ -567,6 +703,7 @@ void display_renderer_gone(struct display *s)
         return;
     s->reading = READING_NOTHING;
     s->read_from = s->read_to = s->current.y;
+    display_shares_clear(&s->shares);
     display_pump(s);
 }
 
@@ -589,6 +726,8 @@ void display_connect(struct display *s, int fd)
     }
     /* this one knows nothing yet */
     s->told.width = s->told.height = 0;
+    s->told_shared = 0;
+    s->showing = false;
     s->scanout_changed = s->resource != 0;
     s->current = (struct box){0};
     if (s->resource != 0)
@@ -598,7 +737,7 @@ void display_connect(struct display *s, int fd)
     display_pump(s);
 }
 
-struct display *display_new(struct vgpu_device *device, struct gpup_error **err)
+struct display *display_new(struct vgpu_device *device, bool share, struct gpup_error **err)
 {
     struct display *s = calloc(1, sizeof(*s));
 
@@ -607,6 +746,8 @@ struct display *display_new(struct vgpu_device *device, struct gpup_error **err)
         return NULL;
     }
     s->device = device;
+    s->share = share;
+    display_shares_init(&s->shares);
     s->info_timer = vgpu_loop_add_timer(device->loop, on_info_timer, s, err);
     if (!s->info_timer) {
         free(s);
@@ -620,6 +761,7 @@ void display_free(struct display *s)
     if (!s)
         return;
     display_socket_free(s->socket);
+    display_shares_clear(&s->shares);
     vgpu_source_remove(s->info_timer);
     free(s);
 }

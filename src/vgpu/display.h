@@ -13,12 +13,14 @@ struct vgpu_device;
 
 /*
  * What the guest shows on its head, brought to QEMU's display socket: by pixels, a strip at a time,
- * as fast as QEMU takes it. What changes meanwhile is put together, so that a slow viewer costs the
- * guest nothing. Every function takes NULL, for a head that is disconnected.
+ * as fast as QEMU takes it, or, what a GPU has rendered, as a dma-buf. What changes meanwhile is
+ * put together, so that a slow viewer costs the guest nothing. Every function takes NULL, for a
+ * head that is disconnected.
  */
 struct display;
 
-struct display *display_new(struct vgpu_device *device, struct gpup_error **err);
+/* share: QEMU's console has a GL context, so that it takes dma-bufs. */
+struct display *display_new(struct vgpu_device *device, bool share, struct gpup_error **err);
 void display_free(struct display *display);
 
 /* QEMU gives a socket at every start and cont; taken in any case. */

@@ -143,6 +143,13 @@ static int accept_front_end(const char *path, struct gpup_error **err)
     return fd;
 }
 
+static enum vgpu_display display_of(uint32_t flags)
+{
+    if (!(flags & GPUP_GRANT_DISPLAY))
+        return VGPU_DISPLAY_OFF;
+    return flags & GPUP_GRANT_SHARED ? VGPU_DISPLAY_SHARED : VGPU_DISPLAY_PIXELS;
+}
+
 static int get_grant(struct vgpu *v, struct vgpu_grant *grant, struct gpup_error **err)
 {
     const struct vgpu_options *o = v->options;
@@ -157,7 +164,7 @@ static int get_grant(struct vgpu *v, struct vgpu_grant *grant, struct gpup_error
     if (!v->lease)
         return -EACCES;
     snprintf(v->vm, sizeof(v->vm), "%s", m.vm);
-    *grant = (struct vgpu_grant){m.vram, m.hang_ms, v->vm, m.flags & GPUP_GRANT_DISPLAY};
+    *grant = (struct vgpu_grant){m.vram, m.hang_ms, v->vm, display_of(m.flags)};
     v->report_timer = vgpu_loop_add_timer(v->loop, on_report, v, err);
     if (!v->report_timer)
         return -EIO;

@@ -28,7 +28,8 @@ static void usage(FILE *to)
         "  --vram=SIZE          memory of the partition, like 512M: runs without gpupd\n"
         "  --render-node=PATH   with --vram: the GPU, like /dev/dri/renderD128; default: software\n"
         "  --renderer=PATH      with --vram: the renderer program\n"
-        "  --display            with --vram: connect the head and show it in QEMU\n"
+        "  --display[=dmabuf]   with --vram: connect the head and show it in QEMU; dmabuf: where\n"
+        "                       QEMU's display has OpenGL, without copies\n"
         "  --hang-ms=N          with --vram: a command that takes longer ends the renderer (10000)\n"
         "  --gpupd-socket=PATH  where gpupd listens (" GPUP_GPUPD_SOCKET ")\n"
         "  --virgl              accepted and needless: 3D is always offered\n"
@@ -72,7 +73,7 @@ static const struct option longs[] = {
     {"vram", required_argument, NULL, VRAM},
     {"renderer", required_argument, NULL, RENDERER},
     {"hang-ms", required_argument, NULL, HANG_MS},
-    {"display", no_argument, NULL, DISPLAY},
+    {"display", optional_argument, NULL, DISPLAY},
     {"gpupd-socket", required_argument, NULL, GPUPD_SOCKET},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, VERSION},
@@ -123,7 +124,9 @@ static int take(int c, struct vgpu_options *o)
         o->virgl = true;
         return -1;
     case DISPLAY:
-        o->display = true;
+        o->display = optarg ? VGPU_DISPLAY_SHARED : VGPU_DISPLAY_PIXELS;
+        if (optarg && strcmp(optarg, "dmabuf") != 0)
+            return bad_value("--display", "it is 'dmabuf' or nothing");
         return -1;
     case RENDER_NODE:
         o->render_node = optarg;

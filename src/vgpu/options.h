@@ -2,6 +2,8 @@
 #ifndef GPUP_VGPU_OPTIONS_H
 #define GPUP_VGPU_OPTIONS_H
 
+#include "vgpu/device.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,7 +18,7 @@ struct vgpu_options {
     const char *renderer;
     uint64_t vram; /* bytes; 0: not given */
     uint32_t hang_ms;
-    bool display;
+    enum vgpu_display display;
 };
 
 /* Returns -1 to go on, or the exit code (what is to be said was said). */

@@ -36,6 +36,8 @@ struct renderer {
     unsigned char *shared;
     uint64_t shared_size, pixel_offset;
     struct gpup_ring_end commands, answers;
+    struct gpup_render_exported exported;
+    int exported_fd;      /* -1: none */
     uint64_t seq;         /* the last number given */
     uint64_t outstanding; /* answers that are due */
     uint64_t ping;        /* the number of our own last question, or 0 */
@@ -46,6 +48,12 @@ struct renderer {
     uint64_t progress_ms; /* when something came back last, or the first answer became due */
     bool ready, ended, hung;
 };
+
+static void close_fd(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
 
 static uint64_t up_64(uint64_t value)
 {
@@ -185,6 +193,14 @@ static void on_failed(struct renderer *r, const struct gpup_render_failed *faile
     end(r, text);
 }
 
+static void keep_export(struct renderer *r, const struct gpup_render_exported *exported, int *fd)
+{
+    close_fd(r->exported_fd);
+    r->exported = *exported;
+    r->exported_fd = *fd;
+    *fd = -1;
+}
+
 static void on_socket(uint32_t events, void *data)
 {
     struct renderer *r = data;
@@ -192,6 +208,7 @@ static void on_socket(uint32_t events, void *data)
         struct gpup_render_header header;
         struct gpup_render_ready ready;
         struct gpup_render_failed failed;
+        struct gpup_render_exported exported;
     } m;
     int fd = -1;
     ssize_t n = gpup_seqpacket_receive(r->sock, &m, sizeof(m), &fd, 1, NULL, MSG_DONTWAIT);
@@ -204,10 +221,23 @@ static void on_socket(uint32_t events, void *data)
         on_ready(r, &m.ready, fd);
     else if (n == sizeof(m.failed) && m.header.type == GPUP_RENDER_FAILED)
         on_failed(r, &m.failed);
+    else if (n == sizeof(m.exported) && m.header.type == GPUP_RENDER_EXPORTED && fd >= 0)
+        keep_export(r, &m.exported, &fd);
     else
         end(r, "it sent a message that does not exist");
     if (fd >= 0)
         close(fd);
+}
+
+bool renderer_take_export(struct renderer *r, struct gpup_render_exported *exported, int *fd)
+{
+    on_socket(0, r); /* it lies there: it was sent before the answer */
+    if (r->ended || r->exported_fd < 0)
+        return false;
+    *exported = r->exported;
+    *fd = r->exported_fd;
+    r->exported_fd = -1;
+    return true;
 }
 
 /* ---- what comes through the ring ---- */
@@ -393,6 +423,7 @@ struct renderer *renderer_new(struct vgpu_loop *loop, int sock, int pidfd, uint6
                            .hang_ms = hang_ms,
                            .shared_fd = -1,
                            .command_fd = -1,
+                           .exported_fd = -1,
                            .event_fd = -1};
     if (make_shared(r, &setup, err) < 0 || make_rings(r, &setup, err) < 0 ||
         add_sources(r, err) < 0 || send_setup(r, &setup, err) < 0) {
@@ -402,12 +433,6 @@ struct renderer *renderer_new(struct vgpu_loop *loop, int sock, int pidfd, uint6
     expect_answer(r); /* the greeting: a renderer that never starts hangs too */
     read_answers(r);
     return r;
-}
-
-static void close_fd(int fd)
-{
-    if (fd >= 0)
-        close(fd);
 }
 
 void renderer_free(struct renderer *r)
@@ -422,6 +447,7 @@ void renderer_free(struct renderer *r)
     if (r->shared)
         munmap(r->shared, r->shared_size);
     close_fd(r->shared_fd);
+    close_fd(r->exported_fd);
     close_fd(r->command_fd);
     close_fd(r->event_fd);
     close_fd(r->sock);

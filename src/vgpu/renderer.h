@@ -64,6 +64,11 @@ void renderer_watch(struct renderer *renderer);
 /* Where GPUP_CMD_READ_PIXELS puts what it read: the renderer may write there at any time. */
 const unsigned char *renderer_pixels(const struct renderer *renderer, uint64_t *size);
 
+/* What the renderer has exported last (GPUP_CMD_EXPORT); false: nothing. The descriptor becomes the
+ * caller's. */
+bool renderer_take_export(struct renderer *renderer, struct gpup_render_exported *exported,
+                          int *fd);
+
 /* True while an answer is due. */
 bool renderer_is_busy(const struct renderer *renderer);
 

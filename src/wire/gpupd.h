@@ -87,6 +87,7 @@ struct gpup_msg_hello {
 
 /* What a partition was given. Shares in parts per million. */
 #define GPUP_GRANT_DISPLAY 1u /* the head is connected */
+#define GPUP_GRANT_SHARED  2u /* and QEMU takes dma-bufs for it */
 
 struct gpup_msg_grant {
     struct gpup_msg_header header;

@@ -35,6 +35,9 @@ enum gpup_render_msg_type {
      * named by a number that is never used twice with one renderer. A command that names a region
      * is always sent after its ADD. */
     GPUP_RENDER_MEMORY_ADD = 4,
+    /* render -> vgpu: struct gpup_render_exported, one descriptor: the resource's dma-buf. Comes
+     * before the answer to GPUP_CMD_EXPORT. */
+    GPUP_RENDER_EXPORTED = 5,
 };
 
 struct gpup_render_header {
@@ -82,6 +85,15 @@ struct gpup_render_memory {
     uint32_t pad;
     uint64_t size;   /* bytes */
     uint64_t offset; /* into the descriptor */
+};
+
+struct gpup_render_exported {
+    struct gpup_render_header header;
+    uint32_t resource, width, height;
+    uint32_t stride; /* bytes */
+    uint32_t fourcc; /* drm_fourcc.h */
+    uint32_t pad;
+    uint64_t modifier; /* drm_fourcc.h */
 };
 
 /* ---- rings ---- */
@@ -137,6 +149,7 @@ enum gpup_cmd_type {
     GPUP_CMD_READ_PIXELS,   /* a box of a resource into the pixel area, for the display */
     GPUP_CMD_MEMORY_REMOVE, /* unmap a region; backing lists that name it were detached before */
     GPUP_CMD_RESET,         /* the device was reset: drop every context and resource */
+    GPUP_CMD_EXPORT,        /* a resource as a dma-buf, for the display; see GPUP_RENDER_EXPORTED */
     GPUP_CMD_PING,          /* does nothing; its answer tells that all before it was executed */
 };
 
@@ -162,7 +175,7 @@ struct gpup_cmd_resource_create {
 
 struct gpup_cmd_resource {
     struct gpup_record record;
-    uint32_t resource; /* UNREF, BACKING_DETACH */
+    uint32_t resource; /* UNREF, BACKING_DETACH, EXPORT */
     uint32_t pad;
 };
 

@@ -362,6 +362,99 @@ static void cursor(struct fixture *x, gconstpointer data)
     make_buffer(f, 6);
 }
 
+/* ---- without a copy ---- */
+
+#define SHARED_WIDTH  400u
+#define SHARED_HEIGHT 300u
+#define UNSHARED      20u /* tests/frontend/fake_render.c */
+#define SHORT         21u
+#define TIMES(n)      (&(const unsigned){n})
+
+static void set_up_shared(struct fixture *x, gconstpointer data)
+{
+    g_autofree char *renderer = g_strdup_printf("--renderer=%s", g_getenv("GPUP_TEST_FAKE_RENDER"));
+    const char *argv[] = {g_getenv("GPUP_TEST_VGPU"), renderer, "--vram=64M", "--display=dmabuf",
+                          NULL};
+
+    frontend_start_backend(&x->frontend, argv);
+    viewer_start(&x->viewer, &x->frontend, GPOINTER_TO_UINT(data));
+}
+
+static bool has_dmabufs(struct viewer *v, const void *data)
+{
+    return v->dmabufs == *(const unsigned *)data;
+}
+
+static bool has_dmabuf_updates(struct viewer *v, const void *data)
+{
+    return v->dmabuf_updates >= *(const unsigned *)data;
+}
+
+static void make_rendered(struct frontend *f, uint32_t resource)
+{
+    g_assert_cmphex(frontend_create_3d(f, resource, SHARED_WIDTH, SHARED_HEIGHT), ==, OK);
+}
+
+/* A guest that flips between two buffers: each is exported once, shown each time. */
+static void shared(struct fixture *x, gconstpointer data)
+{
+    struct frontend *f = &x->frontend;
+
+    make_rendered(f, 10);
+    make_rendered(f, 11);
+    for (unsigned i = 1; i <= 6; i++) {
+        uint32_t id = 10 + i % 2;
+
+        set_scanout(f, id, 0, 0, SHARED_WIDTH, SHARED_HEIGHT, OK);
+        viewer_wait(&x->viewer, has_dmabufs, &i);
+        flush(f, id, 0, 0, SHARED_WIDTH, SHARED_HEIGHT);
+        viewer_wait(&x->viewer, has_dmabuf_updates, &i);
+    }
+    g_assert_cmpuint(x->viewer.dmabuf_width, ==, SHARED_WIDTH);
+    g_assert_cmpuint(x->viewer.dmabuf_height, ==, SHARED_HEIGHT);
+    g_assert_cmpuint(x->viewer.dmabuf_stride, ==, SHARED_WIDTH * 4 + 256);
+    g_assert_cmphex(x->viewer.dmabuf_fourcc, ==, 0x34325258);
+    g_assert_cmpuint(x->viewer.updates, ==, 0);
+    /* one that is written goes by pixels; the shared one is taken back first */
+    make_buffer(f, 5);
+    set_scanout(f, 5, 0, 0, WIDTH, HEIGHT, OK);
+    show(x, 4);
+    g_assert_cmpint(x->viewer.dmabuf, ==, -1);
+    /* and back, on a new socket */
+    set_scanout(f, 10, 0, 0, SHARED_WIDTH, SHARED_HEIGHT, OK);
+    viewer_wait(&x->viewer, has_dmabufs, TIMES(8));
+    frontend_pause(f);
+    viewer_stop(&x->viewer);
+    viewer_start(&x->viewer, f, GPOINTER_TO_UINT(data));
+    frontend_resume(f);
+    viewer_wait(&x->viewer, has_dmabufs, TIMES(1));
+    g_assert_cmphex(frontend_unref(f, 10), ==, OK);
+    viewer_wait(&x->viewer, has_dmabufs, TIMES(2));
+    g_assert_cmpint(x->viewer.dmabuf, ==, -1);
+}
+
+static bool has_shared_size(struct viewer *v, const void *data)
+{
+    return v->width == SHARED_WIDTH && v->height == SHARED_HEIGHT && v->updates > 0;
+}
+
+/* What the driver does not share, or shares wrongly, goes by pixels. */
+static void not_shared(struct fixture *x, gconstpointer data)
+{
+    make_rendered(&x->frontend, UNSHARED);
+    set_scanout(&x->frontend, UNSHARED, 0, 0, SHARED_WIDTH, SHARED_HEIGHT, OK);
+    viewer_wait(&x->viewer, has_shared_size, NULL);
+    g_assert_cmpuint(x->viewer.dmabufs, ==, 0);
+}
+
+static void wrongly_shared(struct fixture *x, gconstpointer data)
+{
+    make_rendered(&x->frontend, SHORT);
+    set_scanout(&x->frontend, SHORT, 0, 0, SHARED_WIDTH, SHARED_HEIGHT, OK);
+    viewer_wait(&x->viewer, has_shared_size, NULL);
+    g_assert_cmpuint(x->viewer.dmabufs, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -375,5 +468,12 @@ int main(int argc, char **argv)
     ADD("slow-viewer", slow_viewer);
     ADD("rendered", rendered);
     ADD("cursor", cursor);
+#define ADD_SHARED(path, features, func)                                                           \
+    g_test_add("/display/" path, struct fixture, GUINT_TO_POINTER(features), set_up_shared, func,  \
+               tear_down)
+    ADD_SHARED("shared", 0u, shared);
+    ADD_SHARED("shared-with-order", (unsigned)DISPLAY_F_DMABUF2, shared);
+    ADD_SHARED("not-shared", 0u, not_shared);
+    ADD_SHARED("wrongly-shared", 0u, wrongly_shared);
     return g_test_run();
 }
