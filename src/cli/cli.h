@@ -60,6 +60,7 @@ int cli_gpu_list(struct cli_args *args);
 int cli_gpu_show(struct cli_args *args);
 int cli_gpu_partition(struct cli_args *args);
 int cli_gpu_passthrough(struct cli_args *args);
+int cli_check(struct cli_args *args);
 int cli_vm_list(struct cli_args *args);
 int cli_vm_show(struct cli_args *args);
 int cli_vm_start(struct cli_args *args);

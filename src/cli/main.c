@@ -26,6 +26,7 @@ static const struct cli_command vm_commands[] = {
 
 static const struct cli_command commands[] = {
     {"status", "", "Shows the GPUs and what is wrong; the same as no command.", cli_status},
+    {"check", "", "Says what this host lacks for GPU partitions, and what to change.", cli_check},
     {"gpu", NULL, "GPUs: list, show, partition, passthrough.", NULL, gpu_commands},
     {"assign", "VM", "Gives a VM a partition at each start, or changes what it asks for.",
      cli_assign},

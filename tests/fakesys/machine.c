@@ -456,6 +456,20 @@ static void hold(struct device *d, const char *name, bool on)
 
 /* ---- the test's orders ---- */
 
+/* The file of its memory windows, those of the VFs' BARs with a place or without. */
+static void set_resource(struct device *d, bool placed)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (int i = 0; i < 13; i++) {
+        unsigned first = i == 0 || (i == 7 && placed) ? 0xa0000000u + 0x1000000u * (unsigned)i : 0;
+
+        g_string_append_printf(text, "0x%016x 0x%016x 0x%016x\n", first,
+                               first ? first + 0xffffff : 0, i == 0 || i == 7 ? 0x40200 : 0);
+    }
+    device_file(d, 0444, text->str, "resource");
+}
+
 /* A program of the host that draws with it. */
 static void draw(struct device *d, const char *name)
 {
@@ -486,6 +500,8 @@ static int control_device(struct device *d, char **words, guint n)
         d->hang = strcmp(words[2], "on") == 0;
     } else if (strcmp(order, "hold") == 0 && n == 3) {
         hold(d, words[2], true);
+    } else if (strcmp(order, "resource") == 0 && n == 3) {
+        set_resource(d, strcmp(words[2], "1") == 0);
     } else if (strcmp(order, "draw") == 0 && n == 3) {
         draw(d, words[2]);
     } else if (strcmp(order, "rebind") == 0 && n == 3) {
@@ -522,6 +538,16 @@ int machine_control(char *line)
             add_driver(words[1]);
         else
             tree_file(0444, "live", "/sys/module/%s/initstate", words[1]);
+        return 0;
+    }
+    if (n >= 3 && strcmp(words[0], "file") == 0) {
+        g_autofree char *text = g_strjoinv(" ", words + 2);
+
+        tree_file(0644, text, "%s", words[1]);
+        return 0;
+    }
+    if (n == 2 && strcmp(words[0], "drop") == 0) {
+        tree_remove("%s", words[1]);
         return 0;
     }
     if (n >= 2 && strcmp(words[0], "add") == 0) {

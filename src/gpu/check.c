@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gpu/check.h"
+
+#include "gpu/pci.h"
+#include "gpu/sysfs.h"
+#include "gpu/vfio.h"
+#include "gpu/vgpu_type.h"
+
+#include <string.h>
+
+/* ---- findings ---- */
+
+struct gpup_finding *gpup_finding_new(enum gpup_finding_level level, const char *id,
+                                      const char *gpu, const char *fix, const char *fmt, ...)
+{
+    struct gpup_finding *f = g_new0(struct gpup_finding, 1);
+    va_list args;
+
+    f->level = level;
+    f->id = id;
+    f->gpu = g_strdup(gpu);
+    f->fix = g_strdup(fix);
+    va_start(args, fmt);
+    f->text = g_strdup_vprintf(fmt, args);
+    va_end(args);
+    return f;
+}
+
+void gpup_finding_free(struct gpup_finding *f)
+{
+    if (!f)
+        return;
+    g_free(f->gpu);
+    g_free(f->text);
+    g_free(f->fix);
+    g_free(f);
+}
+
+const char *gpup_finding_level_name(enum gpup_finding_level level)
+{
+    static const char *const names[] = {"ok", "warn", "FAIL"};
+
+    return names[level];
+}
+
+struct checkup {
+    const struct gpup_system *system;
+    GPtrArray *findings;
+    char *root;    /* that /sys is in */
+    char *maker;   /* of the machine */
+    bool hardware; /* there is a GPU that hardware partitions or a whole one can come from */
+    const struct gpup_pci *pci; /* being looked at, or NULL */
+};
+
+#define SAY(c, level, id, fix, ...)                                                                \
+    g_ptr_array_add((c)->findings,                                                                 \
+                    gpup_finding_new(GPUP_FINDING_##level, id,                                     \
+                                     (c)->pci ? (c)->pci->address : NULL, fix, __VA_ARGS__))
+
+static bool exists(const struct checkup *c, const char *path)
+{
+    return gpup_sysfs_exists(c->root, path);
+}
+
+/* ---- firmware ---- */
+
+/* What the setting is called on the big makers' machines. */
+static const struct {
+    const char *maker, *iommu, *sriov, *above;
+} firmware[] = {
+    {"Dell", "Virtualization Technology (Processor Settings)",
+     "SR-IOV Global Enable (Integrated Devices)",
+     "Memory Mapped I/O above 4GB (Integrated Devices)"},
+    {"HP", "Intel VT-d or AMD I/O Virtualization Technology (Virtualization Options)",
+     "SR-IOV (Virtualization Options)", "PCIe 64-bit BAR support (PCIe Device Configuration)"},
+    {"Lenovo", "Intel VT for Directed I/O or IOMMU (System Settings, Processors, I/O ports)",
+     "SR-IOV (System Settings, Devices and I/O Ports)",
+     "PCI 64-Bit Resource Allocation (Devices and I/O Ports)"},
+    {"Supermicro", "Intel VT for Directed I/O, or IOMMU (Advanced, NB or CPU Configuration)",
+     "SR-IOV Support (Advanced, PCIe/PCI/PnP Configuration)",
+     "Above 4G Decoding (Advanced, PCIe/PCI/PnP Configuration)"},
+    {"ASUS", "Intel VT-d, or IOMMU (Advanced)", "SR-IOV Support (Advanced, PCI Subsystem Settings)",
+     "Above 4G Decoding (Advanced, PCI Subsystem Settings)"},
+    {"", "VT-d (Intel) or AMD-Vi, IOMMU (AMD)", "SR-IOV", "Above 4G Decoding"},
+};
+
+static gsize firmware_of(const struct checkup *c)
+{
+    gsize i = 0;
+
+    while (*firmware[i].maker && !strstr(c->maker, firmware[i].maker))
+        i++;
+    return i;
+}
+
+/* ---- the host ---- */
+
+static void check_iommu(struct checkup *c)
+{
+    g_autoptr(GPtrArray) units = gpup_sysfs_list(c->system->sysfs, "class/iommu");
+    g_autofree char *path = g_build_filename(c->system->proc, "cpuinfo", NULL);
+    g_autofree char *cpu = NULL;
+    g_autofree char *line = gpup_sysfs_read(c->system->proc, "cmdline");
+    g_autofree char *fix = NULL;
+    const char *name = firmware[firmware_of(c)].iommu;
+
+    if (units->len > 0) {
+        SAY(c, OK, "iommu", NULL, "IOMMU on (%s)", (char *)units->pdata[0]);
+        return;
+    }
+    g_file_get_contents(path, &cpu, NULL, NULL);
+    if (line && (strstr(line, "iommu=off") || strstr(line, "amd_iommu=off")))
+        fix = g_strdup("take iommu=off out of the kernel command line, and reboot");
+    else if (cpu && strstr(cpu, "AuthenticAMD"))
+        fix = g_strdup_printf("in the firmware, switch on: %s; then reboot", name);
+    else
+        fix = g_strdup_printf("in the firmware, switch on: %s; add intel_iommu=on to the kernel "
+                              "command line; then reboot",
+                              name);
+    if (c->hardware)
+        SAY(c, FAIL, "iommu", fix, "no IOMMU: no VM can have a hardware partition or a whole GPU");
+    else
+        SAY(c, OK, "iommu", NULL, "no IOMMU, and no GPU here that needs one");
+}
+
+static void check_kvm(struct checkup *c)
+{
+    if (gpup_sysfs_exists(c->system->dev, "kvm"))
+        SAY(c, OK, "kvm", NULL, "KVM");
+    else
+        SAY(c, WARN, "kvm", "switch on virtualization (VT-x, SVM) in the firmware; modprobe kvm",
+            "no /dev/kvm: VMs run, but very slowly");
+}
+
+static void check_vfio(struct checkup *c)
+{
+    g_autofree char *release = gpup_sysfs_read(c->system->proc, "sys/kernel/osrelease");
+    g_autofree char *modules =
+        release ? g_build_filename(c->root, "lib/modules", release, "kernel/drivers/vfio/pci", NULL)
+                : NULL;
+
+    if (!c->hardware)
+        return;
+    if (gpup_sysfs_exists(c->system->sysfs, "bus/pci/drivers/vfio-pci") ||
+        (modules && g_file_test(modules, G_FILE_TEST_IS_DIR)))
+        SAY(c, OK, "vfio", NULL, "vfio-pci");
+    else
+        SAY(c, FAIL, "vfio", "install a kernel with CONFIG_VFIO_PCI",
+            "this kernel has no vfio-pci: no VM can have a hardware partition");
+}
+
+static void check_libvirt(struct checkup *c)
+{
+    const char *const hook = GPUP_SYSCONFDIR "/libvirt/hooks/qemu.d/gpup";
+    g_autofree char *path = g_build_filename(c->root, hook, NULL);
+
+    if (g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
+        SAY(c, OK, "libvirt-hook", NULL, "libvirt's hook");
+    else
+        SAY(c, FAIL, "libvirt-hook",
+            "install gpup's package again, or link " GPUP_LIBEXECDIR "/gpup-hook to it; then "
+            "systemctl reload libvirtd",
+            "%s is not there: VMs would start without their partition", hook);
+}
+
+static void check_confinement(struct checkup *c)
+{
+    g_autofree char *on = gpup_sysfs_read(c->system->sysfs, "module/apparmor/parameters/enabled");
+    g_autofree char *enforcing = gpup_sysfs_read(c->system->sysfs, "fs/selinux/enforce");
+    g_autofree char *local = NULL;
+
+    if (g_strcmp0(on, "Y") == 0 && exists(c, "etc/apparmor.d/abstractions/libvirt-qemu")) {
+        g_autofree char *path =
+            g_build_filename(c->root, "etc/apparmor.d/local/abstractions/libvirt-qemu", NULL);
+
+        g_file_get_contents(path, &local, NULL, NULL);
+        if (exists(c, "etc/apparmor.d/abstractions/libvirt-qemu.d/gpup") ||
+            (local && strstr(local, "gpup")))
+            SAY(c, OK, "confinement", NULL, "AppArmor rules");
+        else
+            SAY(c, FAIL, "confinement",
+                "install " GPUP_SYSCONFDIR "/apparmor.d/abstractions/libvirt-qemu.d/gpup (gpup's "
+                "package has it); see docs/security.md",
+                "AppArmor is on and gpup's rules are not there: VMs with virtio partitions do not "
+                "start");
+    }
+    if (g_strcmp0(enforcing, "1") == 0)
+        SAY(c, WARN, "confinement", "see docs/security.md",
+            "SELinux is enforcing, and gpup brings no rules for it: hardware partitions work, "
+            "virtio partitions may be refused");
+}
+
+static void check_lockdown(struct checkup *c)
+{
+    g_autofree char *mode = gpup_sysfs_read(c->system->sysfs, "kernel/security/lockdown");
+
+    if (mode && (strstr(mode, "[integrity]") || strstr(mode, "[confidentiality]")))
+        SAY(c, WARN, "lockdown", "kernel 6.19 and later needs no debugfs for Intel GPUs",
+            "the kernel is locked down (Secure Boot): what older kernels offer in debugfs cannot "
+            "be set");
+}
+
+/* ---- a GPU ---- */
+
+/* Device ids that can have VFs, with the driver that makes them. */
+static const struct {
+    uint16_t vendor, first, last;
+    const char *name, *driver, *guest;
+} known[] = {
+    {0x8086, 0x56c0, 0x56c2, "Flex", "xe or i915 (Intel's own)", "Intel's Flex series driver"},
+    {0x8086, 0xe211, 0xe212, "Arc Pro", "xe", "Intel's Arc Pro driver"},
+    {0x8086, 0xe222, 0xe223, "Arc Pro", "xe", "Intel's Arc Pro driver"},
+    {0x8086, 0x0bd4, 0x0bd6, "Data Center GPU Max", "xe", "Intel's data center GPU driver"},
+    {0x1002, 0x74a1, 0x74a1, "Instinct MI300X", "gim", "amdgpu (Linux)"},
+    {0x1002, 0x7461, 0x7461, "Radeon Pro V710", "gim", "AMD's cloud driver"},
+};
+
+static const char *makers_driver(const struct gpup_pci *pci, const char **guest)
+{
+    *guest = NULL;
+    if (gpup_vgpu_model(pci)) {
+        *guest = "NVIDIA's vGPU guest driver, and a licence";
+        return "nvidia (the vGPU host driver)";
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (known[i].vendor == pci->vendor && pci->device >= known[i].first &&
+            pci->device <= known[i].last) {
+            *guest = known[i].guest;
+            return known[i].driver;
+        }
+    }
+    return NULL;
+}
+
+static bool can_make_vfs(const struct gpup_pci *pci)
+{
+    static const char *const never[] = {"nouveau", "amdgpu", "radeon", "simple-framebuffer"};
+
+    for (gsize i = 0; pci->driver && i < G_N_ELEMENTS(never); i++) {
+        if (strcmp(pci->driver, never[i]) == 0)
+            return false;
+    }
+    return pci->driver != NULL;
+}
+
+static void check_driver(struct checkup *c, const char *wanted)
+{
+    g_autofree char *module =
+        c->pci->driver ? g_build_filename(c->system->sysfs, "module", c->pci->driver, NULL) : NULL;
+    g_autofree char *version = module ? gpup_sysfs_read(module, "version") : NULL;
+    g_autofree char *fix = wanted ? g_strdup_printf("load %s", wanted) : NULL;
+
+    if (!c->pci->driver)
+        SAY(c, FAIL, "driver", fix ? fix : "load its host driver", "no driver has it");
+    else if (gpup_vfio_is_driver(c->pci->driver))
+        SAY(c, OK, "driver", NULL, "%s: given whole to VMs", c->pci->driver);
+    else if (strcmp(c->pci->driver, "nvidia") == 0 && gpup_vgpu_model(c->pci) &&
+             !gpup_sysfs_exists(c->system->sysfs, "module/nvidia_vgpu_vfio"))
+        SAY(c, FAIL, "driver",
+            "install the vGPU host driver (NVIDIA vGPU or AI Enterprise); without it: gpup gpu "
+            "passthrough, or virtio partitions with kind=virtio in gpup.conf",
+            "ordinary NVIDIA driver%s%s loaded: it makes no vGPUs", version ? " " : "",
+            version ? version : "");
+    else if (wanted && !can_make_vfs(c->pci))
+        SAY(c, WARN, "driver", fix, "driver %s makes no VFs", c->pci->driver);
+    else
+        SAY(c, OK, "driver", NULL, "driver %s%s%s", c->pci->driver, version ? " " : "",
+            version ? version : "");
+}
+
+/* Lines 7 to 12 of the file are the windows of the VFs' BARs; those that found no place are 0. */
+static bool windows_assigned(const struct gpup_pci *pci)
+{
+    g_autofree char *path = g_build_filename(pci->dir, "resource", NULL);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    bool any = false;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return true; /* nothing to say */
+    lines = g_strsplit(text, "\n", 0);
+    for (guint i = 7; i < 13 && i < g_strv_length(lines); i++)
+        any = any || g_ascii_strtoull(lines[i], NULL, 16) != 0;
+    return any || g_strv_length(lines) < 13;
+}
+
+static void check_sriov(struct checkup *c, const char *wanted)
+{
+    gsize i = firmware_of(c);
+    g_autofree char *sriov = g_strdup_printf("in the firmware, switch on: %s and %s",
+                                             firmware[i].sriov, firmware[i].above);
+    g_autofree char *above =
+        g_strdup_printf("in the firmware, switch on: %s; or add pci=realloc to the kernel command "
+                        "line",
+                        firmware[i].above);
+
+    if (c->pci->total_vfs == 0 && wanted)
+        SAY(c, FAIL, "sriov", sriov, "it can have partitions, but shows no SR-IOV");
+    else if (c->pci->total_vfs > 0 && !windows_assigned(c->pci))
+        SAY(c, FAIL, "sriov", above, "no address space for its VFs' memory");
+    else if (c->pci->total_vfs > 0)
+        SAY(c, OK, "sriov", NULL, "SR-IOV: up to %" G_GUINT64_FORMAT " VFs",
+            (guint64)c->pci->total_vfs);
+}
+
+static void check_interface(struct checkup *c)
+{
+    g_autofree char *dri = g_build_filename("kernel/debug/dri", c->pci->address, NULL);
+
+    if (!c->pci->driver || strcmp(c->pci->driver, "xe") != 0 || c->pci->total_vfs == 0)
+        return;
+    if (gpup_sysfs_exists(c->pci->dir, "sriov_admin"))
+        SAY(c, OK, "interface", NULL, "sizes and time slices per VF by sriov_admin");
+    else if (gpup_sysfs_exists(c->system->sysfs, dri))
+        SAY(c, OK, "interface", NULL, "sizes and time slices per VF by debugfs");
+    else
+        SAY(c, WARN, "interface", "kernel 6.19 has time slices, 7.0 sizes too; or mount debugfs",
+            "equal VFs only: this kernel shows nothing to set them with");
+}
+
+static void check_group(struct checkup *c)
+{
+    g_autoptr(GPtrArray) members = gpup_sysfs_list(c->pci->dir, "iommu_group/devices");
+    size_t card = strlen(c->pci->address) - strlen("0");
+
+    for (guint i = 0; i < members->len; i++) {
+        g_autoptr(gpup_pci) other = gpup_pci_read(c->system, members->pdata[i]);
+
+        if (!other || other->class >> 16 == 0x06 ||
+            strncmp(other->address, c->pci->address, card) == 0)
+            continue;
+        SAY(c, WARN, "acs",
+            "move the card to a slot of its own root port, or switch on ACS in the firmware",
+            "it shares its IOMMU group with %s: they go to VMs together only (no ACS)",
+            gpup_pci_short(other->address));
+        return;
+    }
+    if (members->len > 0)
+        SAY(c, OK, "acs", NULL, "IOMMU group of its own");
+}
+
+static bool is_hardware(const struct gpup_pci *pci)
+{
+    const char *guest;
+
+    return pci->total_vfs > 0 || makers_driver(pci, &guest) ||
+           (pci->driver && gpup_vfio_is_driver(pci->driver));
+}
+
+static void check_gpu(struct checkup *c, const struct gpup_pci *pci)
+{
+    g_autofree char *none = NULL;
+    const char *guest;
+    const char *wanted = makers_driver(pci, &guest);
+
+    c->pci = pci;
+    check_driver(c, wanted);
+    if (!wanted && pci->total_vfs == 0)
+        SAY(c, OK, "model", NULL,
+            "not among the models with hardware partitions: virtio partitions, or gpup gpu "
+            "passthrough");
+    else if (!wanted)
+        SAY(c, WARN, "model", "see docs/vendors.md",
+            "SR-IOV, but not on the list of models (%04x:%04x): by the PCI standard only",
+            (unsigned)pci->vendor, (unsigned)pci->device);
+    check_sriov(c, wanted);
+    check_interface(c);
+    if (is_hardware(pci))
+        check_group(c);
+    if (guest)
+        SAY(c, OK, "guest-driver", NULL, "guests need %s", guest);
+    c->pci = NULL;
+}
+
+GPtrArray *gpup_check(const struct gpup_system *system)
+{
+    g_autoptr(GPtrArray) gpus = gpup_pci_list(system);
+    struct checkup c = {.system = system};
+
+    c.findings = g_ptr_array_new_with_free_func((GDestroyNotify)gpup_finding_free);
+    c.root = g_path_get_dirname(system->sysfs);
+    c.maker = gpup_sysfs_read(system->sysfs, "class/dmi/id/sys_vendor");
+    if (!c.maker)
+        c.maker = g_strdup("");
+    for (guint i = 0; i < gpus->len; i++)
+        c.hardware = c.hardware || is_hardware(gpus->pdata[i]);
+    check_iommu(&c);
+    check_kvm(&c);
+    check_vfio(&c);
+    check_libvirt(&c);
+    check_confinement(&c);
+    check_lockdown(&c);
+    for (guint i = 0; i < gpus->len; i++)
+        check_gpu(&c, gpus->pdata[i]);
+    g_free(c.root);
+    g_free(c.maker);
+    return c.findings;
+}

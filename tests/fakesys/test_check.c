@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "fixture.h"
+#include "gpu/check.h"
+
+#include <string.h>
+
+/* gpup check, against machines that lack one thing each. */
+
+#define GPU "0000:03:00.0"
+
+static const struct gpup_finding *find(GPtrArray *findings, const char *id, const char *gpu)
+{
+    for (guint i = 0; i < findings->len; i++) {
+        const struct gpup_finding *f = findings->pdata[i];
+
+        if (strcmp(f->id, id) == 0 && g_strcmp0(f->gpu, gpu) == 0)
+            return f;
+    }
+    return NULL;
+}
+
+/* One finding is such and says so, in its text or in what to change. */
+static void is(struct fake *f, const char *id, const char *gpu, enum gpup_finding_level level,
+               const char *part)
+{
+    g_autoptr(GPtrArray) findings = gpup_check(&f->system);
+    const struct gpup_finding *found = find(findings, id, gpu);
+
+    if (!found)
+        g_error("nothing is said of %s", id);
+    if (found->level != level ||
+        (!strstr(found->text, part) && !(found->fix && strstr(found->fix, part))))
+        g_error("%s: %s %s (%s), not %s %s", id, gpup_finding_level_name(found->level), found->text,
+                found->fix ? found->fix : "", gpup_finding_level_name(level), part);
+}
+
+static void says_nothing_of(struct fake *f, const char *id, const char *gpu)
+{
+    g_autoptr(GPtrArray) findings = gpup_check(&f->system);
+
+    g_assert_null(find(findings, id, gpu));
+}
+
+static void add(struct fake *f)
+{
+    fake_order(f, "add " GPU " vendor=0x8086 device=0xe212 class=0x030000 totalvfs=24 driver=xe "
+                  "vram=0x380000000 capacity=17179869184");
+}
+
+static void all_is_well(struct fake *f, gconstpointer data)
+{
+    add(f);
+    fake_order(f, "file /dev/kvm 1");
+    is(f, "iommu", NULL, GPUP_FINDING_OK, "dmar0");
+    is(f, "kvm", NULL, GPUP_FINDING_OK, "KVM");
+    is(f, "vfio", NULL, GPUP_FINDING_OK, "vfio-pci");
+    is(f, "driver", GPU, GPUP_FINDING_OK, "xe");
+    is(f, "sriov", GPU, GPUP_FINDING_OK, "24 VFs");
+    is(f, "interface", GPU, GPUP_FINDING_OK, "sriov_admin");
+    is(f, "acs", GPU, GPUP_FINDING_OK, "of its own");
+    is(f, "guest-driver", GPU, GPUP_FINDING_OK, "Arc Pro");
+    says_nothing_of(f, "model", GPU);
+    says_nothing_of(f, "confinement", NULL);
+    says_nothing_of(f, "lockdown", NULL);
+}
+
+static void no_iommu(struct fake *f, gconstpointer data)
+{
+    add(f);
+    fake_order(f, "drop /sys/class/iommu/dmar0");
+    fake_order(f, "file /proc/cmdline BOOT_IMAGE=/vmlinuz");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "intel_iommu=on");
+    fake_order(f, "file /sys/class/dmi/id/sys_vendor Dell Inc.");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "Processor Settings");
+    fake_order(f, "file /proc/cpuinfo vendor_id : AuthenticAMD");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "in the firmware");
+    fake_order(f, "file /proc/cmdline iommu=off");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "take iommu=off out");
+    fake_order(f, "remove " GPU);
+    is(f, "iommu", NULL, GPUP_FINDING_OK, "no GPU here that needs one");
+}
+
+static void firmware(struct fake *f, gconstpointer data)
+{
+    fake_order(f, "file /sys/class/dmi/id/sys_vendor Supermicro");
+    fake_order(f, "add " GPU " vendor=0x8086 device=0x56c0 class=0x038000 driver=xe");
+    is(f, "sriov", GPU, GPUP_FINDING_FAIL, "PCIe/PCI/PnP");
+    fake_order(f, "remove " GPU);
+    add(f);
+    /* the windows of VFs' BARs are lines 7 to 12: none has found a place */
+    fake_order(f, "resource " GPU " 0");
+    is(f, "sriov", GPU, GPUP_FINDING_FAIL, "no address space");
+    fake_order(f, "resource " GPU " 1");
+    is(f, "sriov", GPU, GPUP_FINDING_OK, "24 VFs");
+}
+
+static void drivers(struct fake *f, gconstpointer data)
+{
+    fake_order(f, "add " GPU " vendor=0x8086 device=0x56c0 class=0x038000 totalvfs=31");
+    is(f, "driver", GPU, GPUP_FINDING_FAIL, "no driver");
+    fake_order(f, "add 0000:41:00.0 vendor=0x10de device=0x25b6 class=0x030200 subvendor=0x10de "
+                  "subdevice=0x14a9 totalvfs=16 driver=nvidia ordinary=1");
+    fake_order(f, "file /sys/module/nvidia/version 570.133.20");
+    is(f, "driver", "0000:41:00.0", GPUP_FINDING_FAIL, "ordinary NVIDIA driver 570.133.20");
+    fake_order(f, "add 0000:42:00.0 vendor=0x1002 device=0x74a1 class=0x120000 totalvfs=8 "
+                  "driver=amdgpu");
+    f->pci_ids[0] = "1002:74a1";
+    is(f, "driver", "0000:42:00.0", GPUP_FINDING_WARN, "load gim");
+}
+
+static void models(struct fake *f, gconstpointer data)
+{
+    fake_order(f, "add " GPU " vendor=0x1234 device=0x1111 class=0x030000 driver=bochs-drm");
+    is(f, "model", GPU, GPUP_FINDING_OK, "virtio partitions");
+    fake_order(f, "add 0000:04:00.0 vendor=0x1234 device=0x2222 class=0x030000 totalvfs=4 "
+                  "driver=x");
+    is(f, "model", "0000:04:00.0", GPUP_FINDING_WARN, "1234:2222");
+}
+
+static void groups(struct fake *f, gconstpointer data)
+{
+    add(f);
+    fake_order(f, "add 0000:05:00.0 vendor=0x8086 device=0x10c9 class=0x020000 driver=igb "
+                  "with=" GPU);
+    is(f, "acs", GPU, GPUP_FINDING_WARN, "shares its IOMMU group with 05:00.0");
+}
+
+static void confinement(struct fake *f, gconstpointer data)
+{
+    add(f);
+    fake_order(f, "file /sys/module/apparmor/parameters/enabled Y");
+    fake_order(f, "file /etc/apparmor.d/abstractions/libvirt-qemu x");
+    is(f, "confinement", NULL, GPUP_FINDING_FAIL, "apparmor.d/abstractions/libvirt-qemu.d/gpup");
+    fake_order(f, "file /etc/apparmor.d/abstractions/libvirt-qemu.d/gpup x");
+    is(f, "confinement", NULL, GPUP_FINDING_OK, "AppArmor");
+    fake_order(f, "file /sys/kernel/security/lockdown none [integrity] confidentiality");
+    is(f, "lockdown", NULL, GPUP_FINDING_WARN, "6.19");
+    is(f, "libvirt-hook", NULL, GPUP_FINDING_FAIL, "hooks/qemu.d/gpup");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *path;
+        void (*func)(struct fake *, gconstpointer);
+    } tests[] = {
+        {"/check/all-is-well", all_is_well}, {"/check/no-iommu", no_iommu},
+        {"/check/firmware", firmware},       {"/check/drivers", drivers},
+        {"/check/models", models},           {"/check/groups", groups},
+        {"/check/confinement", confinement},
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    for (gsize i = 0; i < G_N_ELEMENTS(tests); i++)
+        g_test_add(tests[i].path, struct fake, NULL, fake_set_up, tests[i].func, fake_tear_down);
+    return g_test_run();
+}
