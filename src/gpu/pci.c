@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CLASS_DISPLAY 0x03u
+#define CLASS_DISPLAY     0x03u
+#define CLASS_ACCELERATOR 0x12u
+#define VENDOR_AMD        0x1002u
 
 const char *gpup_pci_short(const char *address)
 {
@@ -63,6 +65,13 @@ struct gpup_pci *gpup_pci_read(const struct gpup_system *system, const char *add
     return g_steal_pointer(&pci);
 }
 
+/* AMD's Instinct GPUs call themselves accelerators. */
+static bool is_gpu(const struct gpup_pci *pci)
+{
+    return pci->class >> 16 == CLASS_DISPLAY ||
+           (pci->class >> 16 == CLASS_ACCELERATOR && pci->vendor == VENDOR_AMD);
+}
+
 static bool is_allowed(const struct gpup_system *system, const struct gpup_pci *pci)
 {
     g_autofree char *id =
@@ -79,7 +88,7 @@ GPtrArray *gpup_pci_list(const struct gpup_system *system)
     for (guint i = 0; i < names->len; i++) {
         g_autoptr(gpup_pci) pci = gpup_pci_read(system, names->pdata[i]);
 
-        if (pci && !pci->is_vf && (pci->class >> 16 == CLASS_DISPLAY || is_allowed(system, pci)))
+        if (pci && !pci->is_vf && (is_gpu(pci) || is_allowed(system, pci)))
             g_ptr_array_add(found, g_steal_pointer(&pci));
     }
     return found;
