@@ -232,17 +232,6 @@ static const char *makers_driver(const struct gpup_pci *pci, const char **guest)
     return NULL;
 }
 
-static bool can_make_vfs(const struct gpup_pci *pci)
-{
-    static const char *const never[] = {"nouveau", "amdgpu", "radeon", "simple-framebuffer"};
-
-    for (gsize i = 0; pci->driver && i < G_N_ELEMENTS(never); i++) {
-        if (strcmp(pci->driver, never[i]) == 0)
-            return false;
-    }
-    return pci->driver != NULL;
-}
-
 static void check_driver(struct checkup *c, const char *wanted)
 {
     g_autofree char *module =
@@ -261,7 +250,8 @@ static void check_driver(struct checkup *c, const char *wanted)
             "passthrough, or virtio partitions with kind=virtio in gpup.conf",
             "ordinary NVIDIA driver%s%s loaded: it makes no vGPUs", version ? " " : "",
             version ? version : "");
-    else if (wanted && !can_make_vfs(c->pci))
+    else if (wanted && c->pci->total_vfs > 0 && !gpup_vgpu_model(c->pci) &&
+             !gpup_pci_may_make_vfs(c->pci))
         SAY(c, WARN, "driver", fix, "driver %s makes no VFs", c->pci->driver);
     else
         SAY(c, OK, "driver", NULL, "driver %s%s%s", c->pci->driver, version ? " " : "",

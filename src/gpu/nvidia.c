@@ -217,14 +217,13 @@ static unsigned current_type(const struct gpup_target *t, const char *address)
     return gpup_sysfs_read_number(dir, "nvidia/current_vgpu_type", &id) ? (unsigned)id : 0;
 }
 
-static bool is_claimed_by_model(const struct gpup_pci *pci)
-{
-    return gpup_vgpu_model(pci) || pci->total_vfs > 0;
-}
-
+/* GPUs for desktops show SR-IOV too: of those that are not in the table, only what the vGPU host
+ * driver has. */
 static bool nvidia_claims(const struct gpup_system *system, const struct gpup_pci *pci)
 {
-    return pci->vendor == VENDOR_NVIDIA && is_claimed_by_model(pci);
+    return pci->vendor == VENDOR_NVIDIA &&
+           (gpup_vgpu_model(pci) ||
+            (pci->total_vfs > 0 && gpup_sysfs_exists(system->sysfs, "module/nvidia_vgpu_vfio")));
 }
 
 /* Whether it is NVIDIA's driver for hosts of vGPUs. */

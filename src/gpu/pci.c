@@ -94,6 +94,19 @@ GPtrArray *gpup_pci_list(const struct gpup_system *system)
     return found;
 }
 
+bool gpup_pci_may_make_vfs(const struct gpup_pci *pci)
+{
+    /* what host drivers for graphics lack sriov_configure; NVIDIA's makes VFs by a tool of its own
+     */
+    static const char *const never[] = {"nouveau", "nvidia", "amdgpu", "radeon", "ast", "mgag200"};
+
+    for (gsize i = 0; pci->driver && i < G_N_ELEMENTS(never); i++) {
+        if (strcmp(pci->driver, never[i]) == 0)
+            return false;
+    }
+    return pci->total_vfs > 0;
+}
+
 GPtrArray *gpup_pci_vfs(const struct gpup_pci *pci)
 {
     GPtrArray *vfs = g_ptr_array_new_with_free_func(g_free);

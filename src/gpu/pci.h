@@ -38,6 +38,10 @@ struct gpup_gpu *gpup_pci_gpu(const struct gpup_system *system, const struct gpu
 /* Its memory by gpup.conf, or 0. */
 uint64_t gpup_pci_configured_memory(const struct gpup_system *system, const struct gpup_gpu *gpu);
 
+/* Whether its driver is one that makes VFs, as far as that is known: the kernel tells only when it
+ * is tried. */
+bool gpup_pci_may_make_vfs(const struct gpup_pci *pci);
+
 /* The addresses of its VFs (char *), by index. */
 GPtrArray *gpup_pci_vfs(const struct gpup_pci *pci);
 

@@ -224,7 +224,7 @@ int gpup_sriov_release_function(const struct gpup_target *t, struct gpup_work *w
 
 static bool sriov_claims(const struct gpup_system *system, const struct gpup_pci *pci)
 {
-    return pci->total_vfs > 0;
+    return gpup_pci_may_make_vfs(pci);
 }
 
 static int sriov_describe(const struct gpup_target *t, struct gpup_facts *facts,

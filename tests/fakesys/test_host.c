@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/error.h"
+#include "daemon/host.h"
+#include "fixture.h"
+#include "gpu/inventory.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What gpupd stores of GPUs, and does again after a reboot: with hardware that changed meanwhile.
+ */
+
+#define GPU "0000:03:00.0"
+#define DIR "sys/bus/pci/devices/" GPU
+
+struct fixture {
+    struct fake fake;
+    char *dir, *state, *run, *conf;
+    struct gpup_folders folders;
+    struct gpup_config config;
+    struct gpup_host *host;
+};
+
+static void boot(struct fixture *f)
+{
+    gpup_host_free(f->host);
+    f->host = gpup_host_new(&f->config, &f->folders, NULL, NULL, NULL);
+    g_assert_nonnull(f->host);
+}
+
+static void add(struct fixture *f, const char *address, const char *serial)
+{
+    fake_order(&f->fake,
+               "add %s vendor=0x8086 device=0x56c0 class=0x038000 totalvfs=7 driver=gpu serial=%s",
+               address, serial);
+}
+
+static void set_up(struct fixture *f, gconstpointer data)
+{
+    const char *text = "[gpup]\npci-ids = 1af4:aaaa, 1234:5678\n[software]\nmemory=1G\n"
+                       "[gpu " GPU "]\nmemory=16G\nvgpu-class=C\n";
+
+    fake_set_up(&f->fake, NULL);
+    f->dir = g_dir_make_tmp("gpup-host-XXXXXX", NULL);
+    f->state = g_build_filename(f->dir, "state", NULL);
+    f->run = g_build_filename(f->dir, "run", NULL);
+    f->conf = g_build_filename(f->dir, "gpup.conf", NULL);
+    g_assert_true(g_file_set_contents(f->conf, text, -1, NULL));
+    g_assert_cmpint(gpup_config_read(f->conf, &f->config, NULL), ==, 0);
+    f->folders = (struct gpup_folders){.state = f->state,
+                                       .run = f->run,
+                                       .libvirt_run = f->dir,
+                                       .sysfs = f->fake.sysfs,
+                                       .dev = f->fake.dev,
+                                       .proc = f->fake.proc,
+                                       .gpu_helper = f->fake.system.helper};
+    add(f, GPU, "00112233445566aa");
+    g_log_set_always_fatal(G_LOG_FATAL_MASK | G_LOG_LEVEL_ERROR);
+    boot(f);
+}
+
+static void tear_down(struct fixture *f, gconstpointer data)
+{
+    const char *argv[] = {"rm", "-rf", f->dir, NULL};
+
+    gpup_host_free(f->host);
+    gpup_config_clear(&f->config);
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
+                 NULL);
+    g_free(f->dir);
+    g_free(f->state);
+    g_free(f->run);
+    g_free(f->conf);
+    fake_tear_down(&f->fake, NULL);
+}
+
+static struct gpup_gpu *gpu(struct fixture *f, const char *id)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(f->host, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->id, id) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
+static void partition(struct fixture *f, const char *id, unsigned n)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    g_assert_cmpint(gpup_host_partition(f->host, gpu(f, id), n, false, lines, NULL), ==, 0);
+    g_assert_nonnull(strstr(lines->pdata[0], "after reboot"));
+}
+
+static bool has_problem(struct fixture *f, const char *part)
+{
+    GPtrArray *problems = gpup_host_problems(f->host);
+
+    for (guint i = 0; i < problems->len; i++) {
+        if (strstr(problems->pdata[i], part))
+            return true;
+    }
+    return false;
+}
+
+/* The VFs go with the power. */
+static void reboot_machine(struct fixture *f)
+{
+    fake_order(&f->fake, "vfs " GPU " 0");
+    boot(f);
+}
+
+static void outlives_a_reboot(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *count = NULL;
+
+    partition(f, GPU, 4);
+    reboot_machine(f);
+    count = fake_read(&f->fake, DIR "/sriov_numvfs");
+    g_assert_cmpstr(count, ==, "4");
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 4);
+    g_assert_cmpuint(gpu(f, GPU)->fixed_vram, ==, 4 * GIB);
+    g_assert_false(gpu(f, GPU)->foreign);
+    boot(f); /* gpupd alone: it finds its own */
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 4);
+    g_assert_false(gpu(f, GPU)->foreign);
+    partition(f, GPU, 0);
+    reboot_machine(f);
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 0);
+}
+
+static void made_by_others(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *count = NULL;
+
+    partition(f, GPU, 4);
+    fake_order(&f->fake, "vfs " GPU " 3");
+    boot(f);
+    count = fake_read(&f->fake, DIR "/sriov_numvfs");
+    g_assert_cmpstr(count, ==, "3");
+    g_assert_true(gpu(f, GPU)->foreign);
+    g_assert_true(has_problem(f, "3 VFs that something else made, and 4 partitions were wanted"));
+    partition(f, GPU, 4);
+    g_assert_false(gpu(f, GPU)->foreign);
+    boot(f);
+    g_assert_false(has_problem(f, "something else"));
+}
+
+static void moved(struct fixture *f, gconstpointer data)
+{
+    partition(f, GPU, 4);
+    fake_order(&f->fake, "remove " GPU);
+    add(f, "0000:83:00.0", "00112233445566aa");
+    boot(f);
+    g_assert_cmpuint(gpu(f, "0000:83:00.0")->n_slots, ==, 4);
+    g_assert_false(has_problem(f, "not here any more"));
+}
+
+/* Another one in its place is left alone. */
+static void replaced(struct fixture *f, gconstpointer data)
+{
+    partition(f, GPU, 4);
+    fake_order(&f->fake, "remove " GPU);
+    fake_order(&f->fake, "add " GPU " vendor=0x8086 device=0x56c1 class=0x038000 totalvfs=7 "
+                         "driver=gpu serial=00112233445566bb");
+    boot(f);
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 0);
+    g_assert_true(has_problem(f, "not here any more"));
+}
+
+static void driver_fails_at_boot(struct fixture *f, gconstpointer data)
+{
+    partition(f, GPU, 4);
+    add(f, "0000:04:00.0", "00112233445566cc");
+    boot(f);
+    partition(f, "0000:04:00.0", 2);
+    fake_order(&f->fake, "vfs 0000:04:00.0 0");
+    fake_order(&f->fake, "fail " GPU " enable %d", ENOMEM);
+    reboot_machine(f);
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 0);
+    g_assert_true(has_problem(f, "no address space"));
+    g_assert_cmpuint(gpu(f, "0000:04:00.0")->n_slots, ==, 2);
+    /* and it is tried again at the next */
+    fake_order(&f->fake, "fail " GPU " enable 0");
+    boot(f);
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 4);
+}
+
+static int pass_through(struct fixture *f, const char *id, bool on)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *key = g_strdup(gpu(f, id)->key);
+    struct gpup_change *change = gpup_host_begin_passthrough(f->host, gpu(f, id), on, NULL);
+
+    if (!change)
+        return -EBUSY;
+    gpup_change_run(change);
+    return gpup_host_end_passthrough(f->host, change, key, on, lines, NULL);
+}
+
+/* Its driver knows its UUID, vfio-pci does not: it is the same GPU all the same. */
+static void whole(struct fixture *f, gconstpointer data)
+{
+    const char *card = "0000:41:00.0";
+
+    fake_order(&f->fake, "add 0000:41:00.0 vendor=0x10de device=0x25b6 class=0x030200 "
+                         "totalvfs=16 offset=4 driver=nvidia uuid=0a1b profile=A2");
+    boot(f);
+    g_assert_cmpint(pass_through(f, card, true), ==, 0);
+    g_assert_cmpint(gpu(f, card)->mode, ==, GPUP_MODE_PASSTHROUGH);
+    fake_order(&f->fake, "drop /proc/driver/nvidia/gpus/0000:41:00.0");
+    boot(f);
+    g_assert_cmpstr(gpu(f, card)->key, ==, "GPU-0a1b");
+    g_assert_false(gpu(f, card)->foreign);
+    fake_order(&f->fake, "rebind 0000:41:00.0 nvidia"); /* a reboot */
+    fake_order(&f->fake, "file /proc/driver/nvidia/gpus/0000:41:00.0/information GPU-0a1b");
+    boot(f);
+    g_assert_cmpint(gpu(f, card)->mode, ==, GPUP_MODE_PASSTHROUGH);
+    g_assert_cmpstr(gpu(f, card)->driver, ==, "vfio-pci");
+    g_assert_cmpint(pass_through(f, card, false), ==, 0);
+    g_assert_cmpstr(gpu(f, card)->driver, ==, "nvidia");
+    boot(f);
+    g_assert_cmpint(gpu(f, card)->mode, ==, GPUP_MODE_UNUSED);
+}
+
+static void settings(struct fixture *f, gconstpointer data)
+{
+    static const char *const wrong[] = {
+        "[gpup]\npci-ids=1234\n",      "[gpup]\npci-ids=1234:56789\n",
+        "[gpu x]\nkind=passthrough\n", "[gpu x]\nvgpu-class=Z\n",
+        "[gpu x]\nvgpu-mode=mixed\n",  "[gpu x]\nvgpu-scheduler=fair\n",
+        "[gpu x]\nvgpu-slice-ms=-1\n", "[gpu x]\nsched-priority=high\n",
+    };
+    GHashTable *of_gpu = g_hash_table_lookup(f->config.settings_by_gpu, GPU);
+
+    g_assert_cmpstr(g_hash_table_lookup(of_gpu, "vgpu-class"), ==, "C");
+    g_assert_true(g_strv_contains((const char *const *)f->config.pci_ids, "1234:5678"));
+    for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        struct gpup_config config;
+        GPUP_AUTO_ERROR err = NULL;
+
+        g_assert_true(g_file_set_contents(f->conf, wrong[i], -1, NULL));
+        g_assert_cmpint(gpup_config_read(f->conf, &config, &err), ==, -EINVAL);
+        g_assert_nonnull(strstr(gpup_error_message(err), f->conf));
+        gpup_config_clear(&config);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *path;
+        void (*func)(struct fixture *, gconstpointer);
+    } tests[] = {
+        {"/host/reboot", outlives_a_reboot},
+        {"/host/made-by-others", made_by_others},
+        {"/host/moved", moved},
+        {"/host/replaced", replaced},
+        {"/host/driver-fails", driver_fails_at_boot},
+        {"/host/whole", whole},
+        {"/host/settings", settings},
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    for (gsize i = 0; i < G_N_ELEMENTS(tests); i++)
+        g_test_add(tests[i].path, struct fixture, NULL, set_up, tests[i].func, tear_down);
+    return g_test_run();
+}
