@@ -4,6 +4,7 @@
 
 #include "daemon/events.h"
 #include "daemon/health.h"
+#include "daemon/resets.h"
 #include "daemon/server.h"
 #include "daemon/vms.h"
 
@@ -14,6 +15,7 @@ struct gpup_daemon {
     struct gpup_cgroups *cgroups;
     struct gpup_events *events;
     struct gpup_health *health;
+    struct gpup_resets *resets; /* NULL: not seen here */
     struct gpup_host *host;
     struct gpup_arbiters *arbiters;
     struct gpup_server *server;

@@ -7,6 +7,7 @@
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #define BUS_NAME    "org.gpup1"
 #define RECONCILE_S 5
@@ -86,6 +87,31 @@ static gboolean on_signal(void *data)
     return G_SOURCE_CONTINUE;
 }
 
+static void on_reset(const char *address, void *data)
+{
+    struct gpup_daemon *d = data;
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->id, address) != 0)
+            continue;
+        gpup_health_add(d->health, gpus[i]->key, GPUP_TROUBLE_RESET);
+        gpup_events_add(d->events, GPUP_EVENT_RESET, "kernel", gpup_gpu_short_id(gpus[i]), NULL,
+                        "%s was reset by its driver %s: journalctl -k says why",
+                        gpup_gpu_short_id(gpus[i]), gpus[i]->driver ? gpus[i]->driver : "");
+    }
+}
+
+static void watch_resets(struct gpup_daemon *d)
+{
+    GPUP_AUTO_ERROR err = NULL;
+
+    d->resets = gpup_resets_new(on_reset, d, &err);
+    if (!d->resets)
+        g_warning("%s", gpup_error_message(err));
+}
+
 static void tell_start(struct gpup_daemon *d)
 {
     GPtrArray *problems = gpup_host_problems(d->host);
@@ -119,6 +145,7 @@ static int start(struct gpupd *g, struct gpup_error **err)
     d->events = gpup_events_new(g->options.state);
     d->health = gpup_health_new(g->options.run);
     tell_start(d);
+    watch_resets(d);
     gpup_host_record(d->host, d->events, d->health);
     d->arbiters = gpup_arbiters_new(&d->config);
     setup = (struct gpup_server_setup){.host = d->host,
@@ -160,6 +187,7 @@ static void stop(struct gpupd *g)
     g_clear_pointer(&d->vms, gpup_vms_free);
     g_clear_pointer(&d->adopted, g_hash_table_unref);
     gpup_host_free(d->host);
+    gpup_resets_free(d->resets);
     gpup_events_free(d->events);
     gpup_health_free(d->health);
     gpup_cgroups_free(d->cgroups);

@@ -2,6 +2,7 @@
 #include "daemon/caller.h"
 #include "daemon/events.h"
 #include "daemon/health.h"
+#include "daemon/resets.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -259,6 +260,21 @@ static void killed(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(count(f, GPUP_TROUBLE_DEATH), ==, 2);
 }
 
+static void resets(struct fixture *f, gconstpointer data)
+{
+    struct gpup_resets *r;
+
+    g_assert_true(gpup_resets_is_one("change", "1", NULL));                /* i915 */
+    g_assert_true(gpup_resets_is_one("change", NULL, "rebind,bus-reset")); /* since 6.15 */
+    g_assert_true(gpup_resets_is_one("change", NULL, "none"));             /* it was, and goes on */
+    g_assert_false(gpup_resets_is_one("change", "0", NULL));
+    g_assert_false(gpup_resets_is_one("change", NULL, NULL)); /* a monitor was plugged in */
+    g_assert_false(gpup_resets_is_one("add", "1", NULL));
+    r = gpup_resets_new(NULL, NULL, NULL); /* the kernel lets us listen */
+    g_assert_nonnull(r);
+    gpup_resets_free(r);
+}
+
 /* ---- who ---- */
 
 static void caller(struct fixture *f, gconstpointer data)
@@ -294,15 +310,11 @@ int main(int argc, char **argv)
         const char *path;
         void (*func)(struct fixture *, gconstpointer);
     } tests[] = {
-        {"/events/are-kept", are_kept},
-        {"/events/repeats", repeats_are_counted},
-        {"/events/bounded", are_bounded},
-        {"/events/damage", damage},
-        {"/events/cut-off", cut_off},
-        {"/events/no-room", no_room},
-        {"/health/counts-once", counts_once},
-        {"/health/killed", killed},
-        {"/caller", caller},
+        {"/events/are-kept", are_kept},       {"/events/repeats", repeats_are_counted},
+        {"/events/bounded", are_bounded},     {"/events/damage", damage},
+        {"/events/cut-off", cut_off},         {"/events/no-room", no_room},
+        {"/health/counts-once", counts_once}, {"/health/killed", killed},
+        {"/health/resets", resets},           {"/caller", caller},
     };
 
     g_test_init(&argc, &argv, NULL);
