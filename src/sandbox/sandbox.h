@@ -43,8 +43,9 @@ struct sandbox_spec {
     uint64_t memory;
 };
 
-/* What a renderer takes at most beside its partition's memory: Mesa, stacks, contexts. */
-#define SANDBOX_RENDERER_OVERHEAD (UINT64_C(768) << 20)
+/* What a renderer takes at most beside its partition's memory: Mesa, contexts (3 MiB each), and its
+ * threads' stacks (8 MiB for each CPU, of which Mesa uses 32). */
+#define SANDBOX_RENDERER_OVERHEAD (UINT64_C(1) << 30)
 
 enum sandbox_degraded {
     SANDBOX_NO_NAMESPACES = 1 << 0,

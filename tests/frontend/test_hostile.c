@@ -326,7 +326,7 @@ static void allocating_stream(struct frontend *f, gconstpointer data)
     limit = limit_of(renderer);
     if (FRONTEND_SANITIZED) /* whose shadow memory is no less than all: not limited */
         return;
-    g_assert_cmpuint(limit, ==, (UINT64_C(64) + 768) << 20);
+    g_assert_cmpuint(limit, ==, (UINT64_C(64) + 1024) << 20);
     while (frontend_renderer(f) == renderer && made < 4096) {
         uint32_t stream[2 * 16];
 
