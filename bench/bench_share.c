@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "report.h"
 #include "sampler.h"
+#include "simulation.h"
 
 #include <glib.h>
 #include <stdio.h>
@@ -412,14 +413,34 @@ static void changes(struct bench *b)
     world_free(w);
 }
 
+/* ---- the rule alone ---- */
+
+static void simulation(struct bench *b)
+{
+    struct simulation_result any = simulate_any(4000000, 100);
+    double bound = any.bound;
+
+    for (unsigned n = 2; n <= 8; n *= 2) {
+        struct simulation_result equal = simulate_equal(n, 250000, 20);
+        char name[80];
+
+        snprintf(name, sizeof(name), "simulation, %u equal: worst second", n);
+        result(b, name, equal.fairness, "", NAN, ">= 0.99", equal.fairness >= 0.99);
+        bound = MAX(bound, equal.bound);
+    }
+    result(b, "simulation, 100 random sets: part of the bound used", bound, "", NAN, "<= 1",
+           bound <= 1);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(struct bench *b);
     } groups[] = {
-        {"equal", equal_ones}, {"weights", weights}, {"minimum", minimum}, {"maximum", maximum},
-        {"alone", alone},      {"total", total},     {"latency", latency}, {"changes", changes},
+        {"equal", equal_ones}, {"weights", weights}, {"minimum", minimum},
+        {"maximum", maximum},  {"alone", alone},     {"total", total},
+        {"latency", latency},  {"changes", changes}, {"simulation", simulation},
     };
     g_autofree char *json = NULL, *only = NULL;
     int seconds = 10;
@@ -427,7 +448,8 @@ int main(int argc, char **argv)
         {"json", 0, 0, G_OPTION_ARG_FILENAME, &json, "Write the results as JSON", "FILE"},
         {"seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Of one measurement (10)", "N"},
         {"only", 0, 0, G_OPTION_ARG_STRING, &only,
-         "One of equal, weights, minimum, maximum, alone, total, latency, changes", "GROUP"},
+         "One of equal, weights, minimum, maximum, alone, total, latency, changes, simulation",
+         "GROUP"},
         {0},
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);

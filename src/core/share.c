@@ -14,6 +14,9 @@ typedef __int128 usage_t;
 #define MOST_OWED ((usage_t)10 * 1000000000)
 /* Who left time unused is taken for one that cannot use its share, for this long. */
 #define LIMITED_NS UINT64_C(100000000)
+/* Who was away for no longer than that is owed what it was owed before, up to so many windows. */
+#define SHORT_PAUSE_NS   UINT64_C(50000000)
+#define KEPT_FOR_WINDOWS 8
 
 struct partition {
     bool present, active;
@@ -23,6 +26,7 @@ struct partition {
     usage_t tokens;      /* charged ns * WHOLE that the cap still allows; negative: overdrawn */
     uint64_t filled_ns;  /* when tokens were last filled up */
     uint64_t limited_ns; /* until when it is owed nothing */
+    uint64_t left_ns;    /* when it became inactive */
 };
 
 struct gpup_share {
@@ -273,6 +277,21 @@ void gpup_share_change(struct gpup_share *share, unsigned index,
     update_rates(share);
 }
 
+/*
+ * A guest that is late by a moment with its next command loses nothing by it: what it is owed is
+ * time that others took, not time that it did not want. That it could not use it yet, and a longer
+ * pause, end the claim.
+ */
+static usage_t owed_after_pause(const struct gpup_share *share, const struct partition *p,
+                                uint64_t now_ns)
+{
+    usage_t most = (usage_t)KEPT_FOR_WINDOWS * share->window;
+
+    if (p->limited_ns > now_ns || (p->active && now_ns - p->left_ns > SHORT_PAUSE_NS))
+        return 0;
+    return p->ahead < -most ? -most : p->ahead;
+}
+
 void gpup_share_set_active(struct gpup_share *share, unsigned index, bool active, uint64_t now_ns)
 {
     struct partition *p;
@@ -284,7 +303,9 @@ void gpup_share_set_active(struct gpup_share *share, unsigned index, bool active
     fill(share, p, now_ns);
     p->active = active;
     if (p->ahead < 0)
-        p->ahead = 0;
+        p->ahead = owed_after_pause(share, p, now_ns);
+    if (!active)
+        p->left_ns = now_ns;
     update_rates(share);
     if (active)
         join_with_debt(share, p);

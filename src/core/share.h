@@ -59,8 +59,11 @@ void gpup_share_remove(struct gpup_share *share, unsigned index);
 void gpup_share_change(struct gpup_share *share, unsigned index,
                        const struct gpup_share_request *request, uint64_t now_ns);
 
-/* Active: has work submitted or waiting. A newly active one starts at the mean, less debt it had
- * when it became inactive: idling neither earns nor clears. */
+/*
+ * Active: has work submitted or waiting. A newly active one starts at the mean, less debt it had
+ * when it became inactive: idling neither earns nor clears. Only what it was owed a moment ago it
+ * is owed still.
+ */
 void gpup_share_set_active(struct gpup_share *share, unsigned index, bool active, uint64_t now_ns);
 
 /* Charges what the meter saw since the last call. */

@@ -48,9 +48,10 @@ static struct gpup_gpu *probe_node(const struct gpup_system *system, const char 
     gpu->node = g_build_filename("/dev/dri", node, NULL);
     gpu->kind = GPUP_KIND_VIRTIO;
     gpu->elastic = true;
-    /* nothing limits GPU time on a render node yet, so no share is promised */
+    /* gpupd divides its time; nothing does that for encoders and decoders */
     for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++)
-        gpu->resource[r] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
+        gpu->resource[r] = (struct gpup_resource_info){
+            1000000, r == GPUP_COMPUTE ? GPUP_ENFORCE_SHARE : GPUP_ENFORCE_NONE};
     gpup_gpu_allow_counts(gpu, GPUP_VIRTIO_MOST_PARTITIONS);
     find_memory(system, pci->dir, gpu);
     return gpu;

@@ -245,6 +245,30 @@ static int cmd_render(int frames)
     return right ? 0 : 1;
 }
 
+/* Each pixel takes long. */
+static const char heavy[] = "precision highp float; varying vec2 place; uniform float time;"
+                            "void main() { vec4 v = vec4(place, time, 1.0);"
+                            " for (int i = 0; i < 400; i++) v = v.wxzy * 0.5 + v * v * 0.25;"
+                            " gl_FragColor = v; }";
+
+/* Keeps the GPU as busy as it can; two at a time leave it no gap. */
+static int cmd_load(int seconds)
+{
+    double began;
+    GLuint program;
+    int frames = 0;
+
+    make_target(2 * SIZE);
+    program = make_program(heavy);
+    draw(program, 0); /* compiles it */
+    printf("drawing=1\n");
+    fflush(stdout);
+    for (began = now(); now() - began < seconds;)
+        draw(program, time_of(++frames));
+    printf("frames=%d\nfps=%.2f\n", frames, frames / (now() - began));
+    return 0;
+}
+
 /* Draws and looks until something is wrong or the time is over. */
 static int cmd_watch(int seconds)
 {
@@ -333,13 +357,14 @@ static int run(struct gl *gl, int argc, char **argv)
         return cmd_render(value ? atoi(value) : 100);
     if (strcmp(command, "watch") == 0)
         return cmd_watch(value ? atoi(value) : 60);
+    if (strcmp(command, "load") == 0)
+        return cmd_load(value ? atoi(value) : 10);
     if (strcmp(command, "fill") == 0)
         return cmd_fill(value ? atoi(value) : 1024);
     if (strcmp(command, "picture") == 0 && value)
         return cmd_picture(value, argc > 3 ? atof(argv[3]) : 0);
-    fprintf(stderr,
-            "usage: gltest info | render N | watch SECONDS | fill MIB | picture FILE TIME |\n"
-            "       show written|rendered SECONDS\n");
+    fprintf(stderr, "usage: gltest info | render N | watch SECONDS | load SECONDS | fill MIB |\n"
+                    "       picture FILE TIME | show written|rendered SECONDS\n");
     return 2;
 }
 

@@ -236,6 +236,30 @@ static void cap_alone(void)
     gpup_share_free(s.share);
 }
 
+/* Who is late by a moment is owed what another took before; after a long pause, or when it could
+ * not use it anyway, nothing. */
+static void a_moment_late(void)
+{
+    struct gpup_share *share = gpup_share_new(1, WINDOW);
+    int64_t owed;
+
+    gpup_share_add(share, &equal, 0);
+    gpup_share_add(share, &equal, 0);
+    gpup_share_set_active(share, 0, true, 0);
+    gpup_share_set_active(share, 1, true, 0);
+    gpup_share_charge(share, 1, 20 * MS, 20 * MS);
+    owed = gpup_share_lead(share, 0);
+    g_assert_cmpint(owed, <, 0);
+    gpup_share_set_active(share, 0, false, 20 * MS);
+    gpup_share_set_active(share, 0, true, 25 * MS);
+    g_assert_cmpint(gpup_share_lead(share, 0), <, owed / 4);
+    g_assert_cmpint(gpup_share_lead(share, 0), >=, owed);
+    gpup_share_set_active(share, 0, false, 25 * MS);
+    gpup_share_set_active(share, 0, true, 125 * MS);
+    g_assert_cmpint(gpup_share_lead(share, 0), ==, 0);
+    gpup_share_free(share);
+}
+
 /* However long it was quiet: neither held for ever nor let off. */
 static void cap_after_a_long_pause(void)
 {
@@ -396,6 +420,7 @@ int main(int argc, char **argv)
     g_test_add_func("/share/bound", the_bound_holds);
     g_test_add_func("/share/minimum", minimum_beside_a_heavy_weight);
     g_test_add_func("/share/cap", cap_alone);
+    g_test_add_func("/share/a-moment-late", a_moment_late);
     g_test_add_func("/share/cap-after-a-pause", cap_after_a_long_pause);
     g_test_add_func("/share/work-conserving", unused_time_goes_to_the_others);
     g_test_add_func("/share/alone", one_alone_is_never_held_back);
