@@ -24,6 +24,7 @@ struct gpup_call {
     int (*work)(struct gpup_call *call, struct gpup_error **err); /* in a worker thread */
     void (*worked)(struct gpup_call *call);                       /* after it succeeded */
     void *data;                                                   /* of `work` */
+    unsigned waited;                                              /* times, for hardware */
     GDestroyNotify data_free;
 };
 

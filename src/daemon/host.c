@@ -128,6 +128,18 @@ static struct gpup_change *begin_whole(struct gpup_host *h, struct gpup_gpu *gpu
     return change;
 }
 
+/* What VFs can have together is less than the GPU has, and is told only when they are made. */
+static void restore_memory(struct gpup_host *h, struct gpup_gpu *gpu)
+{
+    uint64_t memory = gpup_store_peek_memory(h->folders->state, gpu->key);
+
+    if (memory == 0 || memory > gpu->resource[GPUP_VRAM].total)
+        return;
+    gpu->resource[GPUP_VRAM].total = memory;
+    for (size_t i = 0; gpu->count_vram && i < gpu->n_valid_counts; i++)
+        gpu->count_vram[i] = memory / gpu->valid_counts[i];
+}
+
 /* NULL: there is nothing to do. */
 static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gpu)
 {
@@ -144,6 +156,8 @@ static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gp
         problem(h, gpup_error_message(err));
     if (gpu->foreign && count == gpu->n_slots)
         gpu->foreign = false;
+    if (count > 0 && count == gpu->n_slots && gpu->kind == GPUP_KIND_SRIOV && gpu->elastic)
+        restore_memory(h, gpu);
     if (gpu->foreign)
         report_foreign(h, gpu, count);
     return change;
@@ -233,7 +247,8 @@ GPtrArray *gpup_host_holders(struct gpup_host *h, const struct gpup_gpu *gpu)
 char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count)
 {
     char size[GPUP_UNIT_BUF];
-    uint64_t each = gpup_gpu_equal_part(gpu, GPUP_VRAM, count);
+    bool made = count == gpu->n_slots && !gpu->elastic && gpu->fixed_vram > 0;
+    uint64_t each = made ? gpu->fixed_vram : gpup_gpu_equal_part(gpu, GPUP_VRAM, count);
 
     if (count == 0)
         return g_strdup_printf("%s: no partitions, also after reboot", gpup_gpu_short_id(gpu));

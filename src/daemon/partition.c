@@ -108,6 +108,24 @@ static int power_off_work(struct gpup_call *call, struct gpup_error **err)
     return 0;
 }
 
+#define CLEARING_MS 100
+#define CLEARING_S  30
+
+/* Hardware that a VM had is reset first. */
+static gboolean try_partition(void *data)
+{
+    struct gpup_call *call = data;
+    struct gpup_gpu *gpu = gpu_of(call);
+
+    for (size_t i = 0; gpu && i < gpu->n_slots; i++) {
+        if (strcmp(gpu->slots[i].adapter, GPUP_CLEARING) == 0 &&
+            call->waited++ < CLEARING_S * 1000 / CLEARING_MS)
+            return G_SOURCE_CONTINUE;
+    }
+    partition(call);
+    return G_SOURCE_REMOVE;
+}
+
 static void powered_off(struct gpup_call *call)
 {
     GPtrArray *holders = call->data;
@@ -119,7 +137,8 @@ static void powered_off(struct gpup_call *call)
         gpup_call_line(call, "%s: powered off; it is not started again by itself",
                        (const char *)holders->pdata[i]);
     }
-    partition(call);
+    if (try_partition(call) == G_SOURCE_CONTINUE)
+        g_timeout_add(CLEARING_MS, try_partition, call);
 }
 
 static void dry_power_off(struct gpup_call *call, const struct gpup_gpu *gpu)

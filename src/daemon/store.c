@@ -33,6 +33,8 @@ int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned c
     g_key_file_set_string(file, GROUP, "id", gpu->id);
     g_key_file_set_string(file, GROUP, "name", gpu->name);
     g_key_file_set_uint64(file, GROUP, "count", count);
+    if (gpu->kind == GPUP_KIND_SRIOV && gpu->elastic)
+        g_key_file_set_uint64(file, GROUP, "memory", gpu->resource[GPUP_VRAM].total);
     return gpup_keyfile_write(path, file, err);
 }
 
@@ -108,6 +110,14 @@ unsigned gpup_store_peek_count(const char *dir, const char *key)
     guint64 value = file ? g_key_file_get_uint64(file, GROUP, "count", NULL) : 0;
 
     return value > GPUP_MAX_SLOTS ? 0 : (unsigned)value;
+}
+
+uint64_t gpup_store_peek_memory(const char *dir, const char *key)
+{
+    g_autofree char *path = path_of(dir, key);
+    g_autoptr(GKeyFile) file = peek(path);
+
+    return file ? g_key_file_get_uint64(file, GROUP, "memory", NULL) : 0;
 }
 
 static char *whole_key(const char *path, const char *address, const char *pci_id)

@@ -19,6 +19,8 @@ int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned c
 /* 0 when nothing is stored. A damaged entry is reported (-EIO) once, then there is none. */
 int gpup_store_get_count(const char *dir, const struct gpup_gpu *gpu, unsigned *count,
                          struct gpup_error **err);
+/* The memory that was measured when the GPU was partitioned, where only that tells it; 0: none. */
+uint64_t gpup_store_peek_memory(const char *dir, const char *key);
 /* Whether it is to be given whole to VMs; off removes the entry. */
 int gpup_store_set_whole(const char *dir, const struct gpup_gpu *gpu, bool on,
                          struct gpup_error **err);

@@ -296,8 +296,6 @@ static void describe_limits(const struct gpup_target *t, struct gpup_facts *fact
     facts->resource[GPUP_DECODE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
     if (strcmp(setting(t, "vgpu-scheduler", "best-effort"), "best-effort") == 0)
         facts->resource[GPUP_COMPUTE].enforcement = GPUP_ENFORCE_NONE;
-    gpup_facts_note(facts, "guests need NVIDIA's vGPU driver and a licence: without one they slow "
-                           "down after 20 minutes");
 }
 
 /* "2 of 4": the GPUs of one card, by address, below the card's own bridge. */

@@ -131,6 +131,23 @@ static void outlives_a_reboot(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 0);
 }
 
+/* What VFs can have together is told only when they are made: it is not forgotten. */
+static void measured_memory(struct fixture *f, gconstpointer data)
+{
+    const char *b50 = "0000:05:00.0";
+
+    fake_order(&f->fake, "add 0000:05:00.0 vendor=0x8086 device=0xe212 class=0x030000 totalvfs=24 "
+                         "driver=xe vram=0x380000000 capacity=17179869184");
+    boot(f);
+    g_assert_cmpuint(gpu(f, b50)->resource[GPUP_VRAM].total, ==, 16 * GIB);
+    partition(f, b50, 4);
+    g_assert_cmpuint(gpu(f, b50)->resource[GPUP_VRAM].total, ==, 14 * GIB);
+    boot(f);
+    g_assert_cmpuint(gpu(f, b50)->n_slots, ==, 4);
+    g_assert_cmpuint(gpu(f, b50)->resource[GPUP_VRAM].total, ==, 14 * GIB);
+    g_assert_cmpuint(gpup_gpu_equal_part(gpu(f, b50), GPUP_VRAM, 4), ==, 14 * GIB / 4);
+}
+
 static void made_by_others(struct fixture *f, gconstpointer data)
 {
     g_autofree char *count = NULL;
@@ -255,6 +272,7 @@ int main(int argc, char **argv)
         void (*func)(struct fixture *, gconstpointer);
     } tests[] = {
         {"/host/reboot", outlives_a_reboot},
+        {"/host/measured-memory", measured_memory},
         {"/host/made-by-others", made_by_others},
         {"/host/moved", moved},
         {"/host/replaced", replaced},
