@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
 #include "vgpu/device.h"
+#include "vgpu/display_socket.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
 #include "vgpu/vhost_user_message.h"
@@ -19,7 +20,8 @@
 /*
  * The whole device process but its main(): the input is what the guest puts on the control queue
  * and what the front-end says, in any order. The renderer's end is played here: it answers what it
- * is asked, or (by the input) with what nobody asked for.
+ * is asked, or (by the input) with what nobody asked for. So is QEMU's display, which ends the run
+ * when it is told what would hurt QEMU.
  */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -40,6 +42,10 @@ struct fuzz {
     unsigned char *memory;
     bool closed;
     int rounds;
+    /* the display's end */
+    int display;
+    uint32_t shown_width, shown_height;
+    size_t unread;
     /* the renderer's end */
     int render;
     unsigned char *shared;
@@ -136,6 +142,24 @@ static void put_event(struct fuzz *f, uint32_t type, uint64_t seq, int32_t statu
         gpup_ring_put(&f->events, &event.record);
 }
 
+static void export(struct fuzz *f, uint32_t resource)
+{
+    const struct gpup_render_exported m = {
+        .header = {GPUP_RENDER_EXPORTED, GPUP_RENDER_VERSION},
+        .resource = resource,
+        .width = 16,
+        .height = 16,
+        .stride = 64,
+        .fourcc = 1,
+    };
+    int fd = memfd_create("export", MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, 1024) < 0)
+        abort();
+    gpup_seqpacket_send(f->render, &m, sizeof(m), &fd, 1, MSG_DONTWAIT);
+    close(fd);
+}
+
 static void serve_renderer(struct fuzz *f)
 {
     static _Alignas(8) unsigned char buffer[5 << 20];
@@ -143,12 +167,91 @@ static void serve_renderer(struct fuzz *f)
 
     read_render_socket(f);
     while (f->shared && gpup_ring_take(&f->commands, record, sizeof(buffer)) > 0) {
+        if (record->type == GPUP_CMD_EXPORT)
+            export(f, ((struct gpup_cmd_resource *)(void *)record)->resource);
         if (record->seq != 0)
             put_event(f, record->type == GPUP_CMD_FENCE ? GPUP_EVENT_FENCE : GPUP_EVENT_DONE,
                       record->seq, 0);
     }
     if (f->shared)
         gpup_ring_may_sleep(&f->commands);
+}
+
+/* ---- the display's end ---- */
+
+static void check_message(struct fuzz *f, const struct display_header *header, const void *payload)
+{
+    struct display_scanout scanout;
+    struct display_update update;
+
+    if (header->request == DISPLAY_SCANOUT) {
+        if (header->size != sizeof(scanout))
+            abort();
+        memcpy(&scanout, payload, sizeof(scanout));
+        f->shown_width = scanout.width;
+        f->shown_height = scanout.height;
+    } else if (header->request == DISPLAY_UPDATE) {
+        if (header->size < sizeof(update))
+            abort();
+        memcpy(&update, payload, sizeof(update));
+        if (update.width == 0 || update.height == 0 ||
+            (uint64_t)update.x + update.width > f->shown_width ||
+            (uint64_t)update.y + update.height > f->shown_height ||
+            header->size != sizeof(update) + (uint64_t)update.width * update.height * 4)
+            abort();
+    } else if (header->request == 0 || header->request > DISPLAY_DMABUF_SCANOUT2) {
+        abort();
+    }
+}
+
+static void read_display(struct fuzz *f)
+{
+    static unsigned char buffer[600 << 10];
+    struct display_header header;
+    size_t at = 0;
+    ssize_t n;
+
+    while (f->display >= 0 && f->unread < sizeof(buffer) &&
+           (n = recv(f->display, buffer + f->unread, sizeof(buffer) - f->unread, MSG_DONTWAIT)) > 0)
+        f->unread += (size_t)n;
+    while (f->unread - at >= sizeof(header)) {
+        memcpy(&header, buffer + at, sizeof(header));
+        if (header.size > DISPLAY_MAX_MESSAGE)
+            abort();
+        if (header.size > f->unread - at - sizeof(header))
+            break; /* the rest is still to come */
+        check_message(f, &header, buffer + at + sizeof(header));
+        at += sizeof(header) + header.size;
+    }
+    memmove(buffer, buffer + at, f->unread - at);
+    f->unread -= at;
+}
+
+/* A new socket, as QEMU gives it at every start; the device's end of it. */
+static int connect_display(struct fuzz *f)
+{
+    int pair[2];
+
+    if (f->display >= 0)
+        close(f->display);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        abort();
+    f->display = pair[0];
+    f->shown_width = f->shown_height = 0;
+    f->unread = 0;
+    return pair[1];
+}
+
+static void answer_display(struct fuzz *f)
+{
+    const struct {
+        struct display_header header;
+        uint64_t features;
+    } __attribute__((packed)) accepted = {
+        {DISPLAY_GET_PROTOCOL_FEATURES, DISPLAY_FLAG_REPLY, sizeof(uint64_t)}, DISPLAY_F_DMABUF2};
+
+    if (f->display >= 0)
+        send(f->display, &accepted, sizeof(accepted), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* ---- the front-end ---- */
@@ -172,6 +275,7 @@ static void turn(struct fuzz *f)
         vgpu_timer_arm(f->stop, 0);
         vgpu_loop_run(f->loop);
         serve_renderer(f);
+        read_display(f);
     }
 }
 
@@ -181,8 +285,10 @@ static void say(struct fuzz *f, uint32_t request, const void *payload, uint32_t 
     struct vhost_user_header header = {request, VHOST_USER_VERSION, size};
     struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)(uintptr_t)payload, size}};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+    int display = request == VHOST_USER_GPU_SET_SOCKET ? connect_display(f) : -1;
     int fds[2] = {request == VHOST_USER_SET_VRING_KICK   ? f->kick
                   : request == VHOST_USER_SET_VRING_CALL ? f->call
+                  : request == VHOST_USER_GPU_SET_SOCKET ? display
                                                          : f->memory_fd,
                   f->memory_fd};
 
@@ -198,6 +304,8 @@ static void say(struct fuzz *f, uint32_t request, const void *payload, uint32_t 
         memcpy(CMSG_DATA(c), fds, (size_t)n_fds * sizeof(int));
     }
     sendmsg(f->sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (display >= 0)
+        close(display);
     turn(f);
     /* answers are thrown away, but must not fill the socket */
     while (recv(f->sock, control, sizeof(control), MSG_DONTWAIT) > 0)
@@ -221,6 +329,9 @@ static void greet(struct fuzz *f)
     say(f, VHOST_USER_SET_VRING_CALL, &zero, 8, 1);
     say(f, VHOST_USER_SET_VRING_KICK, &zero, 8, 1);
     say(f, VHOST_USER_SET_VRING_ENABLE, &on, sizeof(on), 0);
+    say(f, VHOST_USER_GPU_SET_SOCKET, NULL, 0, 1);
+    answer_display(f);
+    turn(f);
 }
 
 static void offer(struct fuzz *f, const void *command, size_t size)
@@ -302,6 +413,15 @@ static size_t operate(struct fuzz *f, const uint8_t *p, size_t left)
         memcpy(f->memory + (p[2] % 4) * 4096, p + 3, n - 1);
         turn(f);
         break;
+    case 4: /* the display answers, or says what nobody asked */
+        if (f->display >= 0)
+            send(f->display, p + 2, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        turn(f);
+        break;
+    case 5: /* it accepts what it is asked */
+        answer_display(f);
+        turn(f);
+        break;
     default:
         one_command(f, p + 2, n);
         break;
@@ -311,10 +431,11 @@ static size_t operate(struct fuzz *f, const uint8_t *p, size_t left)
 
 static void set_up(struct fuzz *f)
 {
-    const struct vgpu_grant grant = {.vram = 64 << 20, .hang_ms = 20, .vm = "fuzz"};
+    const struct vgpu_grant grant = {
+        .vram = 64 << 20, .hang_ms = 20, .vm = "fuzz", .display = VGPU_DISPLAY_SHARED};
     int pair[2];
 
-    *f = (struct fuzz){.render = -1, .event_fd = -1};
+    *f = (struct fuzz){.render = -1, .event_fd = -1, .display = -1};
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         abort();
     f->sock = pair[0];
@@ -338,6 +459,8 @@ static void tear_down(struct fuzz *f)
     vgpu_source_remove(f->stop);
     vgpu_loop_free(f->loop);
     drop_renderer(f);
+    if (f->display >= 0)
+        close(f->display);
     munmap(f->memory, MEMORY);
     close(f->memory_fd);
     close(f->kick);
