@@ -9,6 +9,7 @@
 struct question {
     void (*done)(const char *name, void *data);
     void *data;
+    guint32 uid, pid;
 };
 
 static char *user_name(guint32 uid)
@@ -37,21 +38,40 @@ char *gpup_caller_name(const char *proc, guint32 uid, guint32 pid)
     return g_strdup_printf("%s (%s)", user, login);
 }
 
+/* A user's name may come from a directory service that takes its time: not on the main thread. */
+static void name_in_thread(GTask *task, void *source, void *data, GCancellable *cancellable)
+{
+    struct question *q = data;
+
+    g_task_return_pointer(task, gpup_caller_name("/proc", q->uid, q->pid), g_free);
+}
+
+static void on_name(GObject *source, GAsyncResult *result, void *data)
+{
+    struct question *q = data;
+    g_autofree char *name = g_task_propagate_pointer(G_TASK(result), NULL);
+
+    q->done(name, q->data);
+    g_free(q);
+}
+
 static void on_credentials(GObject *source, GAsyncResult *result, void *data)
 {
     struct question *q = data;
     g_autoptr(GVariant) reply =
         g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, NULL);
     g_autoptr(GVariant) entries = reply ? g_variant_get_child_value(reply, 0) : NULL;
-    g_autofree char *name = NULL;
-    guint32 uid, pid = 0;
+    g_autoptr(GTask) task = NULL;
 
-    if (entries && g_variant_lookup(entries, "UnixUserID", "u", &uid)) {
-        g_variant_lookup(entries, "ProcessID", "u", &pid);
-        name = gpup_caller_name("/proc", uid, pid);
+    if (!entries || !g_variant_lookup(entries, "UnixUserID", "u", &q->uid)) {
+        q->done("unknown", q->data);
+        g_free(q);
+        return;
     }
-    q->done(name ? name : "unknown", q->data);
-    g_free(q);
+    g_variant_lookup(entries, "ProcessID", "u", &q->pid);
+    task = g_task_new(NULL, NULL, on_name, q);
+    g_task_set_task_data(task, q, NULL);
+    g_task_run_in_thread(task, name_in_thread);
 }
 
 void gpup_caller_find(GDBusMethodInvocation *invocation, void (*done)(const char *name, void *data),

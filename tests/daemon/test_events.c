@@ -299,9 +299,36 @@ static void caller(struct fixture *f, gconstpointer data)
     g_rmdir(proc);
 }
 
-static GLogWriterOutput drop(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer data)
+/* "EVENT USER GPU VM MESSAGE" of the last event that was logged. */
+static char logged[256];
+
+static GLogWriterOutput keep_log(GLogLevelFlags level, const GLogField *fields, gsize n,
+                                 gpointer data)
 {
+    static const char *const names[] = {"GPUP_EVENT", "GPUP_USER", "GPUP_GPU", "GPUP_VM",
+                                        "MESSAGE"};
+    const char *values[G_N_ELEMENTS(names)] = {"-", "-", "-", "-", "-"};
+
+    for (gsize i = 0; i < n; i++) {
+        for (gsize k = 0; k < G_N_ELEMENTS(names); k++) {
+            if (strcmp(fields[i].key, names[k]) == 0)
+                values[k] = fields[i].value;
+        }
+    }
+    g_snprintf(logged, sizeof(logged), "%s %s %s %s %s", values[0], values[1], values[2], values[3],
+               values[4]);
     return G_LOG_WRITER_HANDLED;
+}
+
+/* The journal finds them by these fields. */
+static void fields(struct fixture *f, gconstpointer data)
+{
+    gpup_events_add(f->events, GPUP_EVENT_REFUSED, GPUP_BY_LIBVIRT, NULL, "desk1", "no partition");
+    g_assert_cmpstr(logged, ==, "refused libvirt  desk1 no partition");
+    gpup_events_add(f->events, GPUP_EVENT_REFUSED, GPUP_BY_LIBVIRT, NULL, "desk1", "no partition");
+    g_assert_cmpstr(logged, ==, "refused libvirt  desk1 no partition (2 times)");
+    gpup_events_add(f->events, GPUP_EVENT_PARTITION, "root", "03:00.0", NULL, "4");
+    g_assert_cmpstr(logged, ==, "partition root 03:00.0  4");
 }
 
 int main(int argc, char **argv)
@@ -310,15 +337,21 @@ int main(int argc, char **argv)
         const char *path;
         void (*func)(struct fixture *, gconstpointer);
     } tests[] = {
-        {"/events/are-kept", are_kept},       {"/events/repeats", repeats_are_counted},
-        {"/events/bounded", are_bounded},     {"/events/damage", damage},
-        {"/events/cut-off", cut_off},         {"/events/no-room", no_room},
-        {"/health/counts-once", counts_once}, {"/health/killed", killed},
-        {"/health/resets", resets},           {"/caller", caller},
+        {"/events/are-kept", are_kept},
+        {"/events/repeats", repeats_are_counted},
+        {"/events/bounded", are_bounded},
+        {"/events/damage", damage},
+        {"/events/cut-off", cut_off},
+        {"/events/no-room", no_room},
+        {"/events/fields", fields},
+        {"/health/counts-once", counts_once},
+        {"/health/killed", killed},
+        {"/health/resets", resets},
+        {"/caller", caller},
     };
 
     g_test_init(&argc, &argv, NULL);
-    g_log_set_writer_func(drop, NULL, NULL); /* each event is said to the log */
+    g_log_set_writer_func(keep_log, NULL, NULL);
     for (gsize i = 0; i < G_N_ELEMENTS(tests); i++)
         g_test_add(tests[i].path, struct fixture, NULL, set_up, tests[i].func, tear_down);
     return g_test_run();
