@@ -108,20 +108,19 @@ class Lab:
                             type="kvm" if self.kvm else "qemu")
         self.run("sh", "-c", "cat >/tmp/vm.xml <<'X'\n%sX\nvirsh -q define /tmp/vm.xml" % xml)
 
-    def fake_gpu(self, *bdfs, memory=8 << 30):
-        """GPUs with a render node, to be found and partitioned, not to be drawn with: what gpupd
-        looks at lies over the lab's /sys. gpupd sees them at its next start or rescan."""
-        lines = ["set -e; mkdir -p /run/classes /run/gpus/amdgpu; mount --bind /sys/class /run/classes",
-                 "mount -t tmpfs class /sys/class",
-                 "for d in /run/classes/*; do mkdir /sys/class/${d##*/};"
-                 " mount --bind $d /sys/class/${d##*/}; done",
-                 "mkdir -p /sys/class/drm; mount -t tmpfs drm /sys/class/drm"]
-        for i, bdf in enumerate(bdfs):
-            lines.append("d=/run/gpus/%s; mkdir $d /sys/class/drm/renderD%d; echo 0x1002 >$d/vendor;"
-                         " echo 0x7480 >$d/device; echo %d >$d/mem_info_vram_total;"
-                         " echo %016x >$d/unique_id; ln -s ../amdgpu $d/driver;"
-                         " ln -s $d /sys/class/drm/renderD%d/device"
-                         % (bdf, 128 + i, memory, 0x5eed0000 + i, 128 + i))
+    def fake_gpus(self, *addresses, memory=8 << 30):
+        """GPUs with a render node, to be found and partitioned, not to be drawn with: in a folder
+        that gpupd takes for /sys from its next start on."""
+        lines = ["set -e; cd /run; mkdir -p sysfs/bus/pci/devices sysfs/bus/pci/drivers/amdgpu"
+                 " sysfs/class/drm"]
+        for i, address in enumerate(addresses):
+            lines.append("d=sysfs/bus/pci/devices/%s; mkdir $d sysfs/class/drm/renderD%d;"
+                         " echo 0x1002 >$d/vendor; echo 0x7480 >$d/device; echo 0x030000 >$d/class;"
+                         " echo %d >$d/mem_info_vram_total; echo %016x >$d/unique_id;"
+                         " ln -s ../../drivers/amdgpu $d/driver;"
+                         " ln -s ../../../bus/pci/devices/%s sysfs/class/drm/renderD%d/device"
+                         % (address, 128 + i, memory, 0x5eed0000 + i, address, 128 + i))
+        lines.append("echo --sysfs=/run/sysfs >/run/gpupd.options")
         self.run("sh", "-c", "\n".join(lines))
 
     def root(self):

@@ -83,6 +83,16 @@ static gboolean on_rescan(GpupManager *m, GDBusMethodInvocation *invocation, str
     return TRUE;
 }
 
+static gboolean on_forget(GpupManager *m, GDBusMethodInvocation *invocation, const char *key,
+                          struct gpup_bus *bus)
+{
+    static const char *const allowed[] = {NULL};
+
+    gpup_call_start(bus->daemon, invocation, GPUP_ACTION_PARTITION, NULL, allowed,
+                    gpup_verb_forget);
+    return TRUE;
+}
+
 static gboolean on_set_count(GpupGPU *gpu, GDBusMethodInvocation *invocation, guint count,
                              GVariant *options, struct gpup_bus *bus)
 {
@@ -281,6 +291,7 @@ static void connect_methods(struct gpup_bus *bus)
         {"handle-stop-vm", G_CALLBACK(on_stop_vm)},
         {"handle-explain", G_CALLBACK(on_explain)},
         {"handle-rescan", G_CALLBACK(on_rescan)},
+        {"handle-forget", G_CALLBACK(on_forget)},
         {"handle-get-events", G_CALLBACK(on_get_events)},
     };
 

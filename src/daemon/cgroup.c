@@ -12,7 +12,8 @@
 
 /* The kernel's Documentation/admin-guide/cgroup-v2.rst. */
 
-#define PERIOD_US 100000u
+#define PERIOD_US    100000u
+#define GROUP_PREFIX "partition-"
 
 struct gpup_cgroups {
     char *base; /* where partitions' groups are made; NULL: nowhere */
@@ -151,7 +152,7 @@ const char *gpup_cgroups_problem(const struct gpup_cgroups *c)
 
 static char *group_of(struct gpup_cgroups *c, const char *adapter)
 {
-    g_autofree char *name = g_strconcat("partition-", adapter, NULL);
+    g_autofree char *name = g_strconcat(GROUP_PREFIX, adapter, NULL);
 
     return g_build_filename(c->base, name, NULL);
 }
@@ -198,7 +199,7 @@ int gpup_cgroups_open_of(struct gpup_cgroups *c, const char *adapter, pid_t pid)
 {
     g_autofree char *number = g_strdup_printf("%d", (int)pid);
     g_autofree char *group = c->base && pid > 0 ? group_of_process(number) : NULL;
-    g_autofree char *name = g_strconcat("partition-", adapter, NULL);
+    g_autofree char *name = g_strconcat(GROUP_PREFIX, adapter, NULL);
     g_autofree char *last = group ? g_path_get_basename(group) : NULL;
     g_autofree char *dir = NULL;
 
@@ -208,13 +209,31 @@ int gpup_cgroups_open_of(struct gpup_cgroups *c, const char *adapter, pid_t pid)
     return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+static void remove_group(const char *dir)
+{
+    write_file(dir, "cgroup.kill", "1");
+    g_rmdir(dir);
+}
+
 void gpup_cgroups_remove(struct gpup_cgroups *c, const char *adapter)
 {
     g_autofree char *dir = c->base ? group_of(c, adapter) : NULL;
 
-    if (!dir || !g_file_test(dir, G_FILE_TEST_IS_DIR))
-        return;
-    write_file(dir, "cgroup.kill", "1");
-    /* its processes may take a moment to be gone: the next start of this VM uses it again */
-    g_rmdir(dir);
+    /* its processes may take a moment to be gone: then it is swept, or used again */
+    if (dir && g_file_test(dir, G_FILE_TEST_IS_DIR))
+        remove_group(dir);
+}
+
+void gpup_cgroups_sweep(struct gpup_cgroups *c, bool (*is_used)(const char *adapter, void *data),
+                        void *data)
+{
+    g_autoptr(GDir) entries = c->base ? g_dir_open(c->base, 0, NULL) : NULL;
+    const char *name;
+
+    while (entries && (name = g_dir_read_name(entries))) {
+        g_autofree char *dir = g_build_filename(c->base, name, NULL);
+
+        if (g_str_has_prefix(name, GROUP_PREFIX) && !is_used(name + strlen(GROUP_PREFIX), data))
+            remove_group(dir);
+    }
 }

@@ -34,5 +34,8 @@ int gpup_cgroups_open(struct gpup_cgroups *cgroups, const char *adapter, uint64_
 int gpup_cgroups_open_of(struct gpup_cgroups *cgroups, const char *adapter, pid_t pid);
 /* Kills what is left in it and removes it. */
 void gpup_cgroups_remove(struct gpup_cgroups *cgroups, const char *adapter);
+/* Removes the groups that no adapter uses: what was left behind. */
+void gpup_cgroups_sweep(struct gpup_cgroups *cgroups,
+                        bool (*is_used)(const char *adapter, void *data), void *data);
 
 #endif

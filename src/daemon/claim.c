@@ -96,6 +96,7 @@ int gpup_claim_save(const char *run_dir, const struct gpup_claim *c, struct gpup
     g_key_file_set_string(file, GROUP, "uuid", c->uuid);
     g_key_file_set_string(file, GROUP, "gpu", c->gpu);
     g_key_file_set_uint64(file, GROUP, "slot", c->slot);
+    g_key_file_set_uint64(file, GROUP, "count", c->count);
     g_key_file_set_integer(file, GROUP, "domain", c->domain);
     g_key_file_set_boolean(file, GROUP, "started", c->started);
     g_key_file_set_boolean(file, GROUP, "by-hand", c->by_hand);
@@ -127,18 +128,15 @@ void gpup_claim_forget(const char *run_dir, const char *adapter)
 static struct gpup_claim *load(GKeyFile *file, const char *adapter)
 {
     g_autoptr(gpup_claim) c = g_new0(struct gpup_claim, 1);
-    g_autofree char *boot = g_key_file_get_string(file, GROUP, "boot", NULL);
-    g_autofree char *now = boot_id();
     g_autofree char *nonce = g_key_file_get_string(file, GROUP, "nonce", NULL);
 
-    if (g_strcmp0(boot, now) != 0)
-        return NULL;
     g_strlcpy(c->adapter, adapter, sizeof(c->adapter));
     g_strlcpy(c->nonce, nonce ? nonce : "", sizeof(c->nonce));
     c->vm = g_key_file_get_string(file, GROUP, "vm", NULL);
     c->uuid = g_key_file_get_string(file, GROUP, "uuid", NULL);
     c->gpu = g_key_file_get_string(file, GROUP, "gpu", NULL);
     c->slot = (unsigned)g_key_file_get_uint64(file, GROUP, "slot", NULL);
+    c->count = (unsigned)g_key_file_get_uint64(file, GROUP, "count", NULL);
     c->domain = g_key_file_get_integer(file, GROUP, "domain", NULL);
     c->started = g_key_file_get_boolean(file, GROUP, "started", NULL);
     c->by_hand = g_key_file_get_boolean(file, GROUP, "by-hand", NULL);
@@ -155,7 +153,35 @@ static struct gpup_claim *load(GKeyFile *file, const char *adapter)
     return c->vm && c->uuid && c->gpu ? g_steal_pointer(&c) : NULL;
 }
 
-GPtrArray *gpup_claim_load_all(const char *run_dir)
+static bool is_of_another_boot(GKeyFile *file)
+{
+    g_autofree char *boot = g_key_file_get_string(file, GROUP, "boot", NULL);
+    g_autofree char *now = boot_id();
+
+    return boot && strcmp(boot, now) != 0;
+}
+
+/* NULL without an error: it is not of this boot. */
+static struct gpup_claim *load_one(const char *run_dir, const char *adapter,
+                                   struct gpup_error **err)
+{
+    g_autofree char *path = reservation_path(run_dir, adapter);
+    g_autoptr(GKeyFile) file = NULL;
+    struct gpup_claim *claim;
+
+    if (gpup_keyfile_read(path, GROUP, &file, err) < 0)
+        return NULL;
+    if (is_of_another_boot(file)) {
+        gpup_claim_forget(run_dir, adapter);
+        return NULL;
+    }
+    claim = load(file, adapter);
+    if (!claim)
+        gpup_keyfile_set_aside(path, "something is missing in it", err);
+    return claim;
+}
+
+GPtrArray *gpup_claim_load_all(const char *run_dir, GPtrArray *problems)
 {
     GPtrArray *claims = g_ptr_array_new_with_free_func((GDestroyNotify)gpup_claim_free);
     g_autofree char *dir = g_build_filename(run_dir, "reservations", NULL);
@@ -163,22 +189,16 @@ GPtrArray *gpup_claim_load_all(const char *run_dir)
     const char *name;
 
     while (entries && (name = g_dir_read_name(entries))) {
-        g_autofree char *path = g_build_filename(dir, name, NULL);
-        g_autoptr(GKeyFile) file = NULL;
-        GPUP_AUTO_ERROR err = NULL;
         struct gpup_claim *claim;
+        GPUP_AUTO_ERROR err = NULL;
 
         if (!g_uuid_string_is_valid(name))
             continue;
-        if (gpup_keyfile_read(path, GROUP, &file, &err) < 0) {
-            g_warning("%s", gpup_error_message(err));
-            continue;
-        }
-        claim = load(file, name);
+        claim = load_one(run_dir, name, &err);
         if (claim)
             g_ptr_array_add(claims, claim);
-        else
-            gpup_claim_forget(run_dir, name);
+        else if (err)
+            g_ptr_array_add(problems, g_strdup(gpup_error_message(err)));
     }
     return claims;
 }

@@ -16,7 +16,8 @@ struct gpup_claim {
     char *vm, *uuid; /* of the VM */
     char *gpu;       /* the GPU's stable key */
     unsigned slot;
-    int domain; /* libvirt's number of the running VM, or -1 */
+    unsigned count; /* how many partitions the GPU had when it was taken */
+    int domain;     /* libvirt's number of the running VM, or -1 */
     struct gpup_grant grant;
     gint64 since;           /* monotonic, microseconds; when gpupd learnt of it */
     bool started;           /* QEMU runs */
@@ -40,8 +41,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_claim, gpup_claim_free)
 int gpup_claim_save(const char *run_dir, const struct gpup_claim *claim, struct gpup_error **err);
 /* Removes both. */
 void gpup_claim_forget(const char *run_dir, const char *adapter);
-/* All reservations of this boot (struct gpup_claim *); others are removed, damaged ones reported
- * to the log. */
-GPtrArray *gpup_claim_load_all(const char *run_dir);
+/* All reservations of this boot (struct gpup_claim *); others are removed, damaged ones set aside,
+ * with a line each in `problems` (char *). */
+GPtrArray *gpup_claim_load_all(const char *run_dir, GPtrArray *problems);
 
 #endif

@@ -205,17 +205,80 @@ static void apply_counts(struct gpup_host *h, bool wait)
     }
 }
 
+static struct gpup_gpu *gpu_at(struct gpup_host *h, const char *id)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->id, id) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
+/* What is stored of a GPU that is not here is kept: it may come back. Another one in its place is
+ * not set up by itself. */
+static void report_missing(struct gpup_host *h, const struct gpup_store_entry *entry)
+{
+    struct gpup_gpu *other = gpu_at(h, entry->id);
+
+    if (other)
+        add_problem(h,
+                    "in the place of %s (%s, key %s) there is another GPU, %s (key %s), which was "
+                    "not touched: gpup gpu partition %s N sets that one up; gpup rescan --forget "
+                    "%s drops what was set for the old one",
+                    entry->name, entry->id, entry->key, other->name, other->key,
+                    gpup_gpu_short_id(other), entry->key);
+    else
+        add_problem(h,
+                    "a GPU that was set up is not here any more: %s (%s, key %s). What was set is "
+                    "kept for when it comes back; gpup rescan --forget %s drops it",
+                    entry->name, entry->id, entry->key, entry->key);
+}
+
+static void add_problems(struct gpup_host *h, GPtrArray *texts)
+{
+    for (guint i = 0; i < texts->len; i++)
+        problem(h, texts->pdata[i]);
+}
+
 static void apply_stored(struct gpup_host *h, bool wait)
 {
-    g_autoptr(GPtrArray) keys = NULL;
+    g_autoptr(GPtrArray) entries = NULL;
+    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
 
     apply_counts(h, wait);
-    keys = gpup_store_keys(h->folders->state);
-    for (guint i = 0; i < keys->len; i++) {
-        if (!gpu_by_key(h, keys->pdata[i]))
-            add_problem(h, "a GPU that was partitioned is not here any more: %s",
-                        (char *)keys->pdata[i]);
+    entries = gpup_store_entries(h->folders->state, damaged);
+    add_problems(h, damaged);
+    for (guint i = 0; i < entries->len; i++) {
+        const struct gpup_store_entry *entry = entries->pdata[i];
+
+        if (!gpu_by_key(h, entry->key))
+            report_missing(h, entry);
     }
+}
+
+int gpup_host_forget(struct gpup_host *h, const char *key, struct gpup_error **err)
+{
+    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) entries = gpup_store_entries(h->folders->state, damaged);
+    bool known = false;
+
+    add_problems(h, damaged);
+    for (guint i = 0; i < entries->len; i++)
+        known |= strcmp(((struct gpup_store_entry *)entries->pdata[i])->key, key) == 0;
+    if (gpu_by_key(h, key))
+        return gpup_error_set(err, EINVAL,
+                              "%s is a GPU of this host: gpup gpu partition %s 0 takes its "
+                              "partitions away",
+                              key, gpup_gpu_short_id(gpu_by_key(h, key)));
+    if (!known)
+        return gpup_error_set(err, ENOENT,
+                              "nothing is stored for a GPU with the key '%s': gpup status lists "
+                              "those that are missing",
+                              key);
+    return gpup_store_forget(h->folders->state, key, err);
 }
 
 struct gpup_change *gpup_host_begin_rescan(struct gpup_host *h)
@@ -343,6 +406,11 @@ int gpup_host_partition(struct gpup_host *h, struct gpup_gpu *gpu, unsigned coun
 }
 
 /* ---- claims ---- */
+
+void gpup_host_is_sure(struct gpup_host *h)
+{
+    h->unsure = false;
+}
 
 gint64 gpup_host_settled(struct gpup_host *h)
 {
@@ -500,8 +568,11 @@ int gpup_host_regrant(struct gpup_host *h, struct gpup_claim *claim,
 int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
                    struct gpup_error **err)
 {
-    int ret = gpup_inventory_take(h->inventory, gpu, claim->slot, claim->adapter, claim->vm,
-                                  &claim->grant, err);
+    int ret;
+
+    claim->count = (unsigned)gpu->n_slots;
+    ret = gpup_inventory_take(h->inventory, gpu, claim->slot, claim->adapter, claim->vm,
+                              &claim->grant, err);
 
     GPUP_FAULT("gpupd.prepare.taken");
     if (ret == 0) {
@@ -594,12 +665,27 @@ static int settle_old_claim(struct gpup_host *h, const struct gpup_domain_info *
     return 0;
 }
 
+/* A running VM whose reservation was lost is found by asking libvirt: until then its partition may
+ * look free. */
+static int check_sure(struct gpup_host *h, const struct gpup_domain_info *info,
+                      struct gpup_error **err)
+{
+    if (!h->unsure)
+        return 0;
+    return gpup_error_set(err, EBUSY,
+                          "%s: a reservation was damaged, and libvirt is still being asked which "
+                          "VMs run: start it again in a few seconds",
+                          info->name);
+}
+
 static int claim_for(struct gpup_host *h, const struct gpup_domain_info *info,
                      bool (*is_alive)(const char *adapter, void *data), void *data,
                      struct gpup_error **err)
 {
     int ret = check_definition(info, err);
 
+    if (ret == 0)
+        ret = check_sure(h, info, err);
     if (ret == 0)
         ret = settle_old_claim(h, info, is_alive, data, err);
     if (ret == 0 && !gpup_host_claim(h, info->adapter->id))
@@ -718,20 +804,43 @@ void gpup_host_release(struct gpup_host *h, const char *xml, size_t length, char
 
 /* ---- life ---- */
 
+/* What was set for this GPU was lost (its file was damaged), and its partitions are in use. */
+static void restore_count(struct gpup_host *h, const struct gpup_claim *claim, struct gpup_gpu *gpu)
+{
+    GPUP_AUTO_ERROR err = NULL;
+
+    if (!gpu->elastic || gpu->n_slots > 0 || claim->count == 0 || gpu->mode != GPUP_MODE_UNUSED)
+        return;
+    if (gpup_inventory_partition(h->inventory, gpu, claim->count, &err) == 0)
+        gpup_store_set_count(h->folders->state, gpu, claim->count, &err);
+    if (err)
+        problem(h, gpup_error_message(err));
+    else
+        add_problem(h,
+                    "%s: how many partitions it is to have was lost; %s runs on one of %u, so it "
+                    "has %u again, also after reboot",
+                    gpup_gpu_short_id(gpu), claim->vm, claim->count, claim->count);
+}
+
 static void adopt_claims(struct gpup_host *h)
 {
-    g_autoptr(GPtrArray) claims = gpup_claim_load_all(h->folders->run);
+    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) claims = gpup_claim_load_all(h->folders->run, damaged);
 
+    add_problems(h, damaged);
+    h->unsure = damaged->len > 0;
     while (claims->len > 0) {
         struct gpup_claim *claim = g_ptr_array_steal_index_fast(claims, claims->len - 1);
         struct gpup_gpu *gpu = gpup_host_gpu_of(h, claim);
         g_autofree char *vm = g_strdup(claim->vm);
         GPUP_AUTO_ERROR err = NULL;
 
+        if (gpu)
+            restore_count(h, claim, gpu);
         if (gpu && gpup_host_take(h, claim, gpu, &err) == 0)
             continue;
-        g_warning("%s's partition cannot be taken up again: %s", vm,
-                  gpu ? gpup_error_message(err) : "its GPU is gone");
+        add_problem(h, "%s's partition cannot be taken up again: %s", vm,
+                    gpu ? gpup_error_message(err) : "its GPU is gone");
         if (!gpu)
             gpup_claim_free(claim);
     }

@@ -53,6 +53,8 @@ const struct gpup_config *gpup_host_config(struct gpup_host *host);
 const char *gpup_host_sysfs(struct gpup_host *host);
 
 /* Looking again: gpup_change_run() in between, on any thread. */
+/* Drops what is stored for a GPU that is not here any more. */
+int gpup_host_forget(struct gpup_host *host, const char *key, struct gpup_error **err);
 struct gpup_change *gpup_host_begin_rescan(struct gpup_host *host);
 int gpup_host_end_rescan(struct gpup_host *host, struct gpup_change *change,
                          struct gpup_error **err);
@@ -127,6 +129,8 @@ void gpup_host_clear_again(struct gpup_host *host);
 /* The claim of an adapter or of a VM (by UUID), borrowed, or NULL. */
 struct gpup_claim *gpup_host_claim(struct gpup_host *host, const char *adapter);
 struct gpup_claim *gpup_host_claim_of_vm(struct gpup_host *host, const char *uuid);
+/* All VMs that run are known: nothing that is in use looks free. */
+void gpup_host_is_sure(struct gpup_host *host);
 /* When a partition was freed or a start refused last (monotonic, microseconds): its VM was ending.
  */
 gint64 gpup_host_settled(struct gpup_host *host);

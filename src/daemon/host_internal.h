@@ -21,6 +21,7 @@ struct gpup_host {
     GPtrArray *waiting; /* struct gpup_start *: until what others had is cleared, owned */
     struct gpup_events *events;
     struct gpup_health *health;
+    bool unsure;    /* a reservation was lost: a VM may run that is not known of */
     gint64 settled; /* monotonic, us: when a partition was freed or a start refused last */
 };
 

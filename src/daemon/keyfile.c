@@ -7,6 +7,8 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
+#define MANY 1000u
+
 int gpup_keyfile_write(const char *path, GKeyFile *file, struct gpup_error **err)
 {
     g_autoptr(GError) error = NULL;
@@ -19,31 +21,64 @@ int gpup_keyfile_write(const char *path, GKeyFile *file, struct gpup_error **err
     return 0;
 }
 
-static int set_aside(const char *path, const char *why, struct gpup_error **err)
+/* A name that nothing has: an earlier one that was set aside is not lost either. */
+static char *name_aside(const char *path)
 {
     g_autofree char *aside = g_strconcat(path, ".damaged", NULL);
 
+    for (unsigned n = 2; n < MANY && g_file_test(aside, G_FILE_TEST_EXISTS); n++) {
+        g_free(aside);
+        aside = g_strdup_printf("%s.damaged-%u", path, n);
+    }
+    return g_steal_pointer(&aside);
+}
+
+int gpup_keyfile_set_aside(const char *path, const char *why, struct gpup_error **err)
+{
+    g_autofree char *aside = name_aside(path);
+
     if (g_rename(path, aside) < 0)
-        return gpup_error_set(err, EIO, "%s is damaged (%s) and cannot be set aside: %s", path, why,
+        return gpup_error_set(err, EIO, "%s cannot be used (%s) nor set aside: %s", path, why,
                               g_strerror(errno));
-    return gpup_error_set(err, EIO, "%s was damaged (%s); it was set aside as %s", path, why,
+    return gpup_error_set(err, EIO, "%s cannot be used (%s); it was set aside as %s", path, why,
                           aside);
+}
+
+static int check_version(const char *path, int version, struct gpup_error **err)
+{
+    g_autofree char *why = NULL;
+
+    if (version == GPUP_KEYFILE_VERSION)
+        return 0;
+    why = version > GPUP_KEYFILE_VERSION
+              ? g_strdup_printf("a newer gpup wrote it: format %d, and this one reads %d", version,
+                                GPUP_KEYFILE_VERSION)
+              : g_strdup("it has no version");
+    return gpup_keyfile_set_aside(path, why, err);
 }
 
 int gpup_keyfile_read(const char *path, const char *group, GKeyFile **out, struct gpup_error **err)
 {
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+    gsize length;
+    int ret;
 
-    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &error)) {
+    if (!g_file_get_contents(path, &text, &length, &error)) {
         if (g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT))
             return gpup_error_set(err, ENOENT, "%s: there is none", path);
-        return set_aside(path, error->message, err);
+        return gpup_keyfile_set_aside(path, error->message, err);
     }
-    if (g_key_file_get_integer(file, group, "version", NULL) != GPUP_KEYFILE_VERSION)
-        return set_aside(path, "it has no version that is known", err);
-    *out = g_steal_pointer(&file);
-    return 0;
+    if (length == 0 || text[length - 1] != '\n')
+        return gpup_keyfile_set_aside(path, length == 0 ? "it is empty" : "its end is missing",
+                                      err);
+    if (!g_key_file_load_from_data(file, text, length, G_KEY_FILE_NONE, &error))
+        return gpup_keyfile_set_aside(path, error->message, err);
+    ret = check_version(path, g_key_file_get_integer(file, group, "version", NULL), err);
+    if (ret == 0)
+        *out = g_steal_pointer(&file);
+    return ret;
 }
 
 int gpup_keyfile_remove(const char *path, struct gpup_error **err)

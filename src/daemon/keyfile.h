@@ -11,11 +11,14 @@ struct gpup_error;
 /* Writes beside and renames over, synced: a reader sees the old file or the new one. Mode 0600. */
 int gpup_keyfile_write(const char *path, GKeyFile *file, struct gpup_error **err);
 /*
- * Reads a file that gpup has written (group `main`, its version). A damaged one is set aside as
- * PATH.damaged and reported; -ENOENT when there is none.
+ * Reads a file that gpup has written, whose `group` has the version. One that is damaged, cut off,
+ * unreadable or from a newer gpup is set aside as PATH.damaged and reported; -ENOENT when there is
+ * none.
  */
 int gpup_keyfile_read(const char *path, const char *group, GKeyFile **file,
                       struct gpup_error **err);
+/* The same for one whose content makes no sense. Always fails, with what was done as the error. */
+int gpup_keyfile_set_aside(const char *path, const char *why, struct gpup_error **err);
 /* Removes it; one that is not there is fine. */
 int gpup_keyfile_remove(const char *path, struct gpup_error **err);
 

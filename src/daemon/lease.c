@@ -24,8 +24,9 @@
 #include <unistd.h>
 
 /* A device process that is fine starts few renderers; one that was taken over starts no storm. */
-#define WINDOW_US  (20 * G_USEC_PER_SEC)
-#define MAX_STARTS 20u
+#define WINDOW_US     (20 * G_USEC_PER_SEC)
+#define MAX_STARTS    20u
+#define REAP_AGAIN_MS 50
 
 static struct gpup_msg_header header(uint32_t type)
 {
@@ -318,15 +319,46 @@ static void describe_end(const siginfo_t *info, char *buf, size_t size)
         g_snprintf(buf, size, "SIG%s", name ? name : "?");
 }
 
-/* Our child has ended: takes it off the process table. */
-static gboolean reap(int pidfd, GIOCondition condition, void *data)
+/* Our child has ended: takes it off the process table. False: threads of it are still ending. */
+static bool reap(int pidfd, struct gpup_lease *lease)
 {
-    struct gpup_lease *lease = data;
     siginfo_t info = {0};
 
-    if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0)
+    if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+        return false;
+    if (info.si_pid != 0)
         describe_end(&info, lease->ended, sizeof(lease->ended));
     close(pidfd);
+    return true;
+}
+
+struct ending {
+    struct gpup_lease *lease;
+    int pidfd;
+};
+
+static gboolean reap_later(void *data)
+{
+    struct ending *ending = data;
+
+    return reap(ending->pidfd, ending->lease) ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
+}
+
+static void ending_free(void *data)
+{
+    gpup_lease_unref(((struct ending *)data)->lease);
+    g_free(data);
+}
+
+static gboolean on_ended(int pidfd, GIOCondition condition, void *data)
+{
+    struct ending *ending;
+
+    if (reap(pidfd, data))
+        return G_SOURCE_REMOVE;
+    ending = g_new(struct ending, 1);
+    *ending = (struct ending){g_rc_box_acquire((struct gpup_lease *)data), pidfd};
+    g_timeout_add_full(G_PRIORITY_DEFAULT, REAP_AGAIN_MS, reap_later, ending, ending_free);
     return G_SOURCE_REMOVE;
 }
 
@@ -343,7 +375,7 @@ static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
 
     GPUP_FAULT("gpupd.renderer.started");
     if (watched >= 0)
-        g_unix_fd_add_full(G_PRIORITY_DEFAULT, watched, G_IO_IN, reap, g_rc_box_acquire(lease),
+        g_unix_fd_add_full(G_PRIORITY_DEFAULT, watched, G_IO_IN, on_ended, g_rc_box_acquire(lease),
                            drop_lease);
     gpup_lease_kill_renderer(lease);
     lease->renderer = renderer->pidfd;
@@ -371,9 +403,10 @@ static void started(GObject *source, GAsyncResult *result, void *data)
             gpup_lease_kill_renderer(lease);
         return;
     }
+    if (lease->sock < 0)
+        return; /* its VM has ended meanwhile, and took it along */
     g_warning("renderer of adapter %s: %s", lease->adapter, gpup_error_message(start->error));
-    if (lease->sock >= 0)
-        answer(lease, -EIO, gpup_error_message(start->error));
+    answer(lease, -EIO, gpup_error_message(start->error));
 }
 
 static bool too_many(struct gpup_lease *lease)

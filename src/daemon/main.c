@@ -49,6 +49,7 @@ static gboolean on_reconcile(void *data)
 {
     struct gpupd *g = data;
 
+    gpup_sweep(&g->daemon);
     if (gpup_reconcile(&g->daemon))
         gpup_vms_refresh(g->daemon.vms);
     gpup_host_clear_again(g->daemon.host);

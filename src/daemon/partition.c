@@ -231,6 +231,22 @@ static void rescanned(struct gpup_call *call)
         gpup_call_finish(call);
 }
 
+void gpup_verb_forget(struct gpup_call *call)
+{
+    struct gpup_error *error = NULL;
+    g_autofree char *key = NULL;
+
+    g_variant_get_child(call->parameters, 0, "s", &key);
+    if (gpup_host_forget(call->daemon->host, key, &error) < 0) {
+        gpup_call_fail(call, error);
+        return;
+    }
+    gpup_call_line(call, "%s: forgotten", key);
+    gpup_events_add(call->daemon->events, GPUP_EVENT_PARTITION, call->user, key, NULL,
+                    "%s: what was set for it was dropped", key);
+    gpup_verb_rescan(call);
+}
+
 void gpup_verb_rescan(struct gpup_call *call)
 {
     call->data = gpup_host_begin_rescan(call->daemon->host);

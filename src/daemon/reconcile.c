@@ -118,6 +118,18 @@ static void adopt(struct gpup_daemon *d)
         g_task_set_task_data(task, a, NULL);
         g_task_run_in_thread(task, fetch);
     }
+    if (!d->adopting && gpup_vms_known(d->vms))
+        gpup_host_is_sure(d->host);
+}
+
+static bool has_claim(const char *adapter, void *data)
+{
+    return gpup_host_claim(data, adapter) != NULL;
+}
+
+void gpup_sweep(struct gpup_daemon *d)
+{
+    gpup_cgroups_sweep(d->cgroups, has_claim, d->host);
 }
 
 bool gpup_reconcile(struct gpup_daemon *d)

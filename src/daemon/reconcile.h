@@ -13,5 +13,7 @@
  * an adapter and has no claim (its reservation was lost) gets one where it fits.
  */
 bool gpup_reconcile(struct gpup_daemon *daemon);
+/* Removes what renderers left behind that were ending when their VM ended; now and then. */
+void gpup_sweep(struct gpup_daemon *daemon);
 
 #endif

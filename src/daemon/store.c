@@ -57,9 +57,8 @@ int gpup_store_get_count(const char *dir, const struct gpup_gpu *gpu, unsigned *
     if (ret < 0)
         return ret;
     value = g_key_file_get_uint64(file, GROUP, "count", NULL);
-    if (value > GPUP_MAX_SLOTS)
-        return gpup_error_set(err, EINVAL, "%s: %" G_GUINT64_FORMAT " is no count of partitions",
-                              path, value);
+    if (value == 0 || value > GPUP_MAX_SLOTS)
+        return gpup_keyfile_set_aside(path, "it has no number of partitions", err);
     *count = (unsigned)value;
     return 0;
 }
@@ -151,9 +150,31 @@ char *gpup_store_whole_key(const char *dir, const char *address, const char *pci
     return NULL;
 }
 
-GPtrArray *gpup_store_keys(const char *dir)
+void gpup_store_entry_free(struct gpup_store_entry *entry)
 {
-    GPtrArray *keys = g_ptr_array_new_with_free_func(g_free);
+    g_free(entry->key);
+    g_free(entry->id);
+    g_free(entry->name);
+    g_free(entry);
+}
+
+static struct gpup_store_entry *read_entry(GKeyFile *file)
+{
+    struct gpup_store_entry *entry = g_new0(struct gpup_store_entry, 1);
+
+    entry->key = g_key_file_get_string(file, GROUP, "key", NULL);
+    entry->id = g_key_file_get_string(file, GROUP, "id", NULL);
+    entry->name = g_key_file_get_string(file, GROUP, "name", NULL);
+    entry->count = (unsigned)g_key_file_get_uint64(file, GROUP, "count", NULL);
+    if (entry->key && entry->id && entry->name)
+        return entry;
+    gpup_store_entry_free(entry);
+    return NULL;
+}
+
+GPtrArray *gpup_store_entries(const char *dir, GPtrArray *problems)
+{
+    GPtrArray *all = g_ptr_array_new_with_free_func((GDestroyNotify)gpup_store_entry_free);
     g_autofree char *folder = g_build_filename(dir, "gpus", NULL);
     g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
     const char *name;
@@ -162,17 +183,26 @@ GPtrArray *gpup_store_keys(const char *dir)
         g_autofree char *path = g_build_filename(folder, name, NULL);
         g_autoptr(GKeyFile) file = NULL;
         GPUP_AUTO_ERROR err = NULL;
-        char *key;
+        struct gpup_store_entry *entry = NULL;
 
         if (!g_str_has_suffix(name, ".conf"))
             continue;
-        if (gpup_keyfile_read(path, GROUP, &file, &err) < 0) {
-            g_warning("%s", gpup_error_message(err));
-            continue;
+        if (gpup_keyfile_read(path, GROUP, &file, &err) == 0) {
+            entry = read_entry(file);
+            if (!entry)
+                gpup_keyfile_set_aside(path, "it does not say of which GPU it is", &err);
         }
-        key = g_key_file_get_string(file, GROUP, "key", NULL);
-        if (key)
-            g_ptr_array_add(keys, key);
+        if (entry)
+            g_ptr_array_add(all, entry);
+        else
+            g_ptr_array_add(problems, g_strdup(gpup_error_message(err)));
     }
-    return keys;
+    return all;
+}
+
+int gpup_store_forget(const char *dir, const char *key, struct gpup_error **err)
+{
+    g_autofree char *path = path_of(dir, key);
+
+    return gpup_keyfile_remove(path, err);
 }

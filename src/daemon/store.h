@@ -29,7 +29,18 @@ unsigned gpup_store_peek_count(const char *dir, const char *key);
 bool gpup_store_is_whole(const char *dir, const char *key);
 /* The key of the one that is given whole to VMs and sits at this address; the caller's, or NULL. */
 char *gpup_store_whole_key(const char *dir, const char *address, const char *pci_id);
-/* The keys of all entries (char *). */
-GPtrArray *gpup_store_keys(const char *dir);
+
+/* What is stored of one GPU. */
+struct gpup_store_entry {
+    char *key, *id, *name; /* where it was and what it was called, then */
+    unsigned count;        /* 0: given whole to VMs */
+};
+void gpup_store_entry_free(struct gpup_store_entry *entry);
+
+/* All of them (struct gpup_store_entry *); `problems` (char *) gets a line for each that was set
+ * aside. */
+GPtrArray *gpup_store_entries(const char *dir, GPtrArray *problems);
+/* Removes the entry of a key; fine where there is none. */
+int gpup_store_forget(const char *dir, const char *key, struct gpup_error **err);
 
 #endif

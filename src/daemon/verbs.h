@@ -11,6 +11,7 @@ void gpup_verb_unassign(struct gpup_call *call);
 void gpup_verb_start_vm(struct gpup_call *call);
 void gpup_verb_stop_vm(struct gpup_call *call);
 void gpup_verb_rescan(struct gpup_call *call);
+void gpup_verb_forget(struct gpup_call *call);
 void gpup_verb_set_count(struct gpup_call *call);
 void gpup_verb_set_passthrough(struct gpup_call *call);
 

@@ -73,6 +73,10 @@ static const int common_calls[] = {
  */
 static const int vgpu_calls[] = {
     SCMP_SYS(connect), /* to gpupd again; see the rule for socket() */
+#ifdef GPUP_FAULT_POINTS
+    SCMP_SYS(rename), /* src/fault/fault.c */
+    SCMP_SYS(access),
+#endif
     SCMP_SYS(pidfd_send_signal), SCMP_SYS(getpeername), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt),
 };
 

@@ -19,7 +19,11 @@
  * dies soon after the other.
  */
 
-#define SETTLED_MS   10000u /* one that lived that long counts as healthy */
+#ifdef GPUP_FAULT_POINTS
+#define SETTLED_MS 300u /* where tests kill one after the other */
+#else
+#define SETTLED_MS 10000u /* one that lived that long counts as healthy */
+#endif
 #define MAX_PAUSE_MS 30000u
 #define FREE_DEATHS  4u /* the pause begins with this one in a row */
 /* A guest waits that long for the next one; beyond it, what needs one is refused. */
@@ -315,6 +319,7 @@ void vgpu_device_no_renderer(struct vgpu_device *d, const char *reason)
     d->quick_deaths++;
     d->retry_ms = vgpu_loop_now_ms() + NO_RENDERER_MS;
     vgpu_log(LOG_ERR, "%s: no renderer: %s", d->grant.vm, reason);
+    vgpu_timer_arm(d->restart_timer, NO_RENDERER_MS); /* what comes shortly before then waits */
     run_requests(d);
 }
 

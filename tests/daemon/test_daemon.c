@@ -214,20 +214,78 @@ static void counts_outlive_a_reboot(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(software(f)->n_slots, ==, 0);
 }
 
+/* What cannot be used is set aside with its reason, and nothing else is lost. */
 static void damaged_store(struct fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"[gpu]\nversi", "its end is missing"},
+        {"[gpu]\nversion=1\nkey=software\nid=software\nname=x\ncount=1", "its end is missing"},
+        {"[gpu]\nversion=1\nkey=software\nid=software\nname=x\n", "no number of partitions"},
+        {"[gpu]\nversion=1\nkey=software\nid=software\nname=x\ncount=7777777\n", "no number"},
+        {"[gpu]\nversion=2\ncount=4\n", "a newer gpup wrote it"},
+        {"[gpu]\ncount=4\n", "it has no version"},
+        {"\x00\xff\xfe garbage\n", "cannot be used"},
+        {"", "it is empty"},
+    };
+    g_autofree char *path = g_build_filename(f->state, "gpus", "software.conf", NULL);
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *aside = i == 0 ? g_strconcat(path, ".damaged", NULL)
+                                        : g_strdup_printf("%s.damaged-%u", path, i + 1);
+        g_autofree char *pattern = g_strdup_printf("*%s*set aside*", cases[i].says);
+        g_autofree char *kept = NULL;
+
+        g_assert_cmpint(partition(f, 4), ==, 0);
+        g_assert_true(g_file_set_contents(path, cases[i].text, -1, NULL));
+        g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, pattern);
+        reopen_host(f);
+        g_test_assert_expected_messages();
+        g_assert_cmpuint(software(f)->n_slots, ==, 0);
+        g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 1);
+        g_assert_true(g_file_get_contents(aside, &kept, NULL, NULL));
+        g_assert_cmpstr(kept, ==, cases[i].text);
+        g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+    }
+}
+
+static void unreadable_store(struct fixture *f, gconstpointer data)
 {
     g_autofree char *path = g_build_filename(f->state, "gpus", "software.conf", NULL);
     g_autofree char *aside = g_strconcat(path, ".damaged", NULL);
 
     g_assert_cmpint(partition(f, 4), ==, 0);
-    g_assert_true(g_file_set_contents(path, "[gpu]\nversi", -1, NULL));
-    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*was damaged*set aside*");
+    g_assert_cmpint(g_remove(path), ==, 0);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*set aside*");
     reopen_host(f);
     g_test_assert_expected_messages();
-    g_assert_cmpuint(software(f)->n_slots, ==, 0);
-    g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 1);
-    g_assert_true(g_file_test(aside, G_FILE_TEST_EXISTS));
-    g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+    g_assert_true(g_file_test(aside, G_FILE_TEST_IS_DIR));
+    g_assert_cmpint(partition(f, 2), ==, 0);
+    reopen_host(f);
+    g_assert_cmpuint(software(f)->n_slots, ==, 2);
+}
+
+/* A GPU that went away is reported until it is forgotten; the others are not touched. */
+static void missing_gpu(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->state, "gpus", "GPU-1.conf", NULL);
+    GPUP_AUTO_ERROR err = NULL;
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_true(g_file_set_contents(
+        path, "[gpu]\nversion=1\nkey=GPU-1\nid=0000:99:00.0\nname=A16\ncount=2\n", -1, NULL));
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*not here any more: A16*--forget GPU-1*");
+    reopen_host(f);
+    g_test_assert_expected_messages();
+    g_assert_cmpuint(software(f)->n_slots, ==, 4);
+    g_assert_cmpint(gpup_host_forget(f->host, "GPU-2", NULL), ==, -ENOENT);
+    g_assert_cmpint(gpup_host_forget(f->host, "software", &err), ==, -EINVAL);
+    g_assert_nonnull(strstr(err->message, "gpup gpu partition software 0"));
+    g_assert_cmpint(gpup_host_forget(f->host, "GPU-1", NULL), ==, 0);
+    reopen_host(f);
+    g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 0);
 }
 
 static void file_names(struct fixture *f, gconstpointer data)
@@ -283,6 +341,53 @@ static void claims_of_another_boot(struct fixture *f, gconstpointer data)
     reopen_host(f);
     g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 4);
     g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+}
+
+/* A reservation that cannot be read: its VM may run, so nothing is given away until that is known.
+ */
+static void damaged_claims(struct fixture *f, gconstpointer data)
+{
+    const char *one = VM("desk1", UUID("1"), UUID("a"), "");
+    const char *two = VM("desk2", UUID("2"), UUID("b"), "");
+    g_autofree char *path = g_build_filename(f->run, "reservations", UUID("a"), NULL);
+    g_autofree char *aside = g_strconcat(path, ".damaged", NULL);
+    g_autofree char *text = NULL;
+    GPUP_AUTO_ERROR err = NULL;
+
+    g_assert_cmpint(partition(f, 1), ==, 0);
+    g_assert_cmpint(prepare(f, one, NULL), ==, 0);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    *strstr(text, "vram=") = '\0'; /* ends with a whole line */
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*something is missing*set aside*");
+    reopen_host(f);
+    g_test_assert_expected_messages();
+    g_assert_true(g_file_test(aside, G_FILE_TEST_EXISTS));
+    g_assert_cmpint(prepare(f, two, &err), ==, -EBUSY);
+    g_assert_nonnull(strstr(err->message, "a reservation was damaged"));
+    g_assert_cmpint(gpup_host_reconnect(f->host, one, strlen(one), NULL), ==, 0);
+    gpup_host_is_sure(f->host);
+    g_assert_cmpint(prepare(f, two, NULL), <, 0); /* it is taken */
+    g_assert_nonnull(gpup_host_claim(f->host, UUID("a")));
+}
+
+/* Partitions that are in use outlive the loss of the file that says how many there are to be. */
+static void count_from_claims(struct fixture *f, gconstpointer data)
+{
+    const char *one = VM("desk1", UUID("1"), UUID("a"), "");
+    g_autofree char *path = g_build_filename(f->state, "gpus", "software.conf", NULL);
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    g_assert_cmpint(prepare(f, one, NULL), ==, 0);
+    g_assert_cmpint(g_remove(path), ==, 0);
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*desk1 runs on one of 4*");
+    reopen_host(f);
+    g_test_assert_expected_messages();
+    g_assert_cmpuint(software(f)->n_slots, ==, 4);
+    g_assert_cmpstr(software(f)->slots[0].vm, ==, "desk1");
+    release(f, one);
+    reopen_host(f);
+    g_assert_cmpuint(software(f)->n_slots, ==, 4);
 }
 
 static bool alive(const char *adapter, void *data)
@@ -419,9 +524,13 @@ int main(int argc, char **argv)
         {"/config/wrong", wrong_configuration},
         {"/store/counts", counts_outlive_a_reboot},
         {"/store/damaged", damaged_store},
+        {"/store/unreadable", unreadable_store},
+        {"/store/missing-gpu", missing_gpu},
         {"/store/names", file_names},
         {"/claims/outlive-gpupd", claims_outlive_gpupd},
         {"/claims/another-boot", claims_of_another_boot},
+        {"/claims/damaged", damaged_claims},
+        {"/claims/count", count_from_claims},
         {"/claims/second-starts", second_starts},
         {"/claims/refused", refused_starts_leave_nothing},
         {"/claims/lost", lost_claims_are_taken_up},
