@@ -77,7 +77,10 @@ static const int vgpu_calls[] = {
     SCMP_SYS(rename), /* src/fault/fault.c */
     SCMP_SYS(access),
 #endif
-    SCMP_SYS(pidfd_send_signal), SCMP_SYS(getpeername), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt),
+    SCMP_SYS(pidfd_send_signal),
+    SCMP_SYS(getpeername),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(setsockopt),
 };
 
 /* Loading drivers (what files there are is the jail's affair), threads. */
