@@ -308,11 +308,12 @@ def a_thousand_starts():
 
 
 def start_one_by_one(command):
-    def gone():
-        return footprint()[1]["processes"].strip() == "0"
+    def swept():
+        seen = footprint()[1]
+        return seen["processes"].strip() == "0" and "partition-" not in seen["cgroups"]
 
     LAB.run(*command("one-by-one", 100), timeout=600)
-    wait_for("their renderers are gone", gone)
+    wait_for("their renderers are gone", swept)
     rss, before = footprint()
     began = time.monotonic()
     LAB.run(*command("one-by-one", CYCLES), timeout=600)
