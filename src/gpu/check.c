@@ -339,7 +339,6 @@ static bool is_hardware(const struct gpup_pci *pci)
 
 static void check_gpu(struct checkup *c, const struct gpup_pci *pci)
 {
-    g_autofree char *none = NULL;
     const char *guest;
     const char *wanted = makers_driver(pci, &guest);
 

@@ -215,6 +215,32 @@ def dry_runs_change_nothing():
     undefine("desk1")
 
 
+def live_changes():
+    """A running VM's share and memory; what cannot be had changes nothing."""
+    vms("desk1", "desk2")
+    for name in ("desk1", "desk2"):
+        LAB.run("virsh", "start", name)
+    said = LAB.run("gpup", "assign", "desk1", "--live", "--compute", "10%:30%:60%", "--vram", "600M").stdout
+    contains(said, "desk1: has now 600 MiB, compute 30 % (at least 10 %, at most 60 %)")
+    grant = LAB.json("vm", "show", "desk1")["vm"]["grant"]
+    equal([grant["compute"][k] for k in ("min", "weight", "cap")], [100000, 300000, 600000])
+    equal(grant["vram"]["cap"], 600 << 20)
+    contains(definition("desk1"), "600000")
+    before = definition("desk1")
+    fails(gpup("assign", "desk1", "--live", "--vram", "900G::"), 2, "900 GiB")
+    fails(gpup("assign", "desk1", "--live", "--vram", "1800M::"), 3, "nothing was changed", "left")
+    equal(definition("desk1"), before)
+    contains(LAB.run("gpup", "assign", "desk1", "--live", "--compute", "50%", "--dry-run").stdout, "would have")
+    equal(definition("desk1"), before)
+    line = LAB.run("gpup", "top", "--interval", "0.2", "--count", "1").stdout
+    contains(line, "desk1 software/0 asked 30 % (10 % to 60 %), got 0.0 %")
+    shown = LAB.json("top", "--interval", "0.2", "--count", "1")["vms"]
+    equal({vm["vm"]: vm["vram"] for vm in shown}, {"desk1": 600 << 20, "desk2": 512 << 20})
+    LAB.run("virsh", "destroy", "desk1")
+    contains(LAB.run("gpup", "assign", "desk1", "--live", "--compute", "20%").stdout, "next start")
+    undefine("desk1", "desk2")
+
+
 def shares_that_nothing_holds():
     """A minimum beyond an equal part is refused at the start, one within it is taken with a warning.
     Where cgroup v2 holds CPU shares, both are promises."""
@@ -478,7 +504,7 @@ def main():
         run([(f.__name__.replace("_", " "), f) for f in (
             the_main_path, every_display, hugepages_and_others_stay, all_taken, at_the_same_moment,
             bad_input, dry_runs_change_nothing,
-            shares_that_nothing_holds, windows_guests, a_copied_definition,
+            live_changes, shares_that_nothing_holds, windows_guests, a_copied_definition,
             others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms, who_did_what, restart_for_it, metrics, who_may,
             strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends)])
     finally:
