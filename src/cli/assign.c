@@ -69,7 +69,8 @@ static int check_options(const struct cli_args *args, const struct options *o)
             return cli_error(err);
     }
     if (o->kind && gpup_kind_from_name(o->kind, &kind) < 0)
-        return cli_usage_error(args, "'%s' is not a kind of partition: virtio or sriov", o->kind);
+        return cli_usage_error(
+            args, "'%s' is not a kind of partition: virtio, sriov or passthrough", o->kind);
     return CLI_GO_ON;
 }
 
@@ -138,7 +139,7 @@ int cli_assign(struct cli_args *args)
          "Time of the video decoder", "MIN:OPTIMAL:MAX"},
         {"gpu", 0, 0, G_OPTION_ARG_FILENAME, &o.gpu, "Only on this GPU ('': on any)", "GPU"},
         {"kind", 0, 0, G_OPTION_ARG_FILENAME, &o.kind,
-         "What the VM sees (default: what this host has)", "virtio|sriov"},
+         "virtio, sriov or passthrough", "KIND"},
         {"force", 0, 0, G_OPTION_ARG_NONE, &o.force, "Also a Windows guest where it has no 3D",
          NULL},
         {"live", 0, 0, G_OPTION_ARG_NONE, &e.live, "If it runs, change what it has now as well",

@@ -71,7 +71,8 @@ static int set_entry(struct gpup_call *call, const char *name, GVariant *value,
         return set_pin(call, text, adapter, err);
     if (strcmp(name, "kind") == 0) {
         if (gpup_kind_from_name(text, &adapter->kind) < 0)
-            return gpup_error_set(err, EINVAL, "'%s' is not a kind: it is virtio or sriov", text);
+            return gpup_error_set(err, EINVAL,
+                                  "'%s' is not a kind: it is virtio, sriov or passthrough", text);
         return 0;
     }
     if (gpup_resource_from_name(name, &resource) < 0)
@@ -171,8 +172,7 @@ static int change_work(struct gpup_call *call, struct gpup_error **err)
     struct gpup_manager *manager = gpup_vms_manager(call->daemon->vms);
     struct assignment *a = call->data;
     GStrv lines = NULL;
-    const struct gpup_device *device =
-        a->adapter && a->adapter->kind != GPUP_KIND_VIRTIO ? &a->device : NULL;
+    const struct gpup_device *device = a->device.form != GPUP_FORM_VIRTIO ? &a->device : NULL;
     int ret = a->adapter
                   ? gpup_manager_assign(manager, a->vm, a->adapter, device, a->flags, &lines, err)
                   : gpup_manager_unassign(manager, a->vm, a->flags, &lines, err);

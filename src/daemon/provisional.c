@@ -54,6 +54,10 @@ int gpup_provisional_device(struct gpup_daemon *d, const char *word,
         return 0;
     if (choose(d, adapter, vm ? vm->name : word, vm ? vm->uuid : NULL, device, &why) == 0)
         return 0;
+    if (vm && uses_hardware(vm)) { /* it has one: only its values change */
+        gpup_error_free(why);
+        return 0;
+    }
     if (why->code != ENOENT || adapter->gpu)
         return gpup_error_move(err, why);
     gpup_error_free(why);

@@ -11,7 +11,8 @@ struct gpup_error;
  * moved on when another VM holds one, or when there are enough to have one each.
  */
 
-/* What a new adapter of this VM is to name. Nothing for virtio. */
+/* What a new adapter of this VM is to name. Nothing (form virtio) for virtio, and where it has a
+ * device and no better one can be had. */
 int gpup_provisional_device(struct gpup_daemon *daemon, const char *vm,
                             const struct gpup_adapter *adapter, struct gpup_device *device,
                             struct gpup_error **err);

@@ -69,8 +69,8 @@ static int read_adapter(const xmlNode *node, struct gpup_adapter **out, struct g
     g_strlcpy(adapter->id, id, sizeof(adapter->id));
     if (ret == 0 && gpup_kind_from_name(kind, &adapter->kind) < 0)
         ret = gpup_error_set(err, EINVAL,
-                             "the adapter's kind '%s' is not known: it is virtio or "
-                             "sriov",
+                             "the adapter's kind '%s' is not known: it is virtio, sriov "
+                             "or passthrough",
                              kind ? kind : "");
     if (gpu && *gpu) {
         adapter->gpu = strdup(gpu);

@@ -65,8 +65,8 @@ static void bad_adapters(void)
     } cases[] = {
         {ADAPTER("kind='virtio'"), "not a UUID"},
         {ADAPTER("id='../../../etc/passwd' kind='virtio'"), "not a UUID"},
-        {ADAPTER("id='" ID "'"), "virtio or sriov"},
-        {ADAPTER("id='" ID "' kind='cuda'"), "virtio or sriov"},
+        {ADAPTER("id='" ID "'"), "virtio, sriov or passthrough"},
+        {ADAPTER("id='" ID "' kind='cuda'"), "virtio, sriov or passthrough"},
         {ADAPTER("id='" ID "' kind='virtio' vram-min='lots'"), "vram-min='lots'"},
         {ADAPTER("id='" ID "' kind='virtio' vram-min='-1'"), "not a number"},
         {ADAPTER("id='" ID "' kind='virtio' vram-min='99999999999999999999'"), "not a number"},
