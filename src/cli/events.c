@@ -116,8 +116,8 @@ static int get(const struct options *o, guint limit)
     if (o->as_json)
         print_json(events);
     else if (g_variant_n_children(events) == 0)
-        cli_note("nothing has happened that is known of%s%s%s", o->vm || o->gpu ? " with " : "",
-                 o->vm ? o->vm : "", !o->vm && o->gpu ? o->gpu : "");
+        cli_note("no events%s%s", o->vm || o->gpu ? " about " : "",
+                 o->vm ? o->vm : cli_text(o->gpu));
     else
         print_table(events);
     return GPUP_EXIT_DONE;
