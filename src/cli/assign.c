@@ -9,7 +9,7 @@
  * need no conversion from the locale, hence G_OPTION_ARG_FILENAME. */
 struct options {
     char *request[GPUP_RESOURCES];
-    char *gpu, *kind;
+    char *gpu, *kind, *display;
     gboolean force;
 };
 
@@ -53,6 +53,7 @@ static void clear_options(struct options *o)
         g_free(o->request[r]);
     g_free(o->gpu);
     g_free(o->kind);
+    g_free(o->display);
 }
 
 /* Wrong values are refused here: nobody needs to run for that. CLI_GO_ON when there are none. */
@@ -60,6 +61,7 @@ static int check_options(const struct cli_args *args, const struct options *o)
 {
     struct gpup_request request;
     enum gpup_kind kind;
+    enum gpup_display display;
 
     for (int r = 0; r < GPUP_RESOURCES; r++) {
         GPUP_AUTO_ERROR err = NULL;
@@ -71,6 +73,8 @@ static int check_options(const struct cli_args *args, const struct options *o)
     if (o->kind && gpup_kind_from_name(o->kind, &kind) < 0)
         return cli_usage_error(
             args, "'%s' is not a kind of partition: virtio, sriov or passthrough", o->kind);
+    if (o->display && gpup_display_from_name(o->display, &display) < 0)
+        return cli_usage_error(args, "'%s' is not a display: off, pixels or dmabuf", o->display);
     return CLI_GO_ON;
 }
 
@@ -90,6 +94,7 @@ static int assign(const struct cli_bus *bus, const char *vm, const struct option
     g_variant_builder_init(&adapter, G_VARIANT_TYPE_VARDICT);
     add_text(&adapter, "kind", o->kind);
     add_text(&adapter, "gpu", gpu);
+    add_text(&adapter, "display", o->display);
     for (int r = 0; r < GPUP_RESOURCES; r++)
         add_text(&adapter, gpup_resource_name((enum gpup_resource)r), o->request[r]);
     if (!gpup_manager_call_assign_sync(bus->manager, vm, g_variant_builder_end(&adapter),
@@ -139,6 +144,7 @@ int cli_assign(struct cli_args *args)
          "Time of the video decoder", "MIN:OPTIMAL:MAX"},
         {"gpu", 0, 0, G_OPTION_ARG_FILENAME, &o.gpu, "Only on this GPU ('': on any)", "GPU"},
         {"kind", 0, 0, G_OPTION_ARG_FILENAME, &o.kind, "virtio, sriov or passthrough", "KIND"},
+        {"display", 0, 0, G_OPTION_ARG_FILENAME, &o.display, "off, pixels or dmabuf", "HOW"},
         {"force", 0, 0, G_OPTION_ARG_NONE, &o.force, "Also a Windows guest where it has no 3D",
          NULL},
         {"live", 0, 0, G_OPTION_ARG_NONE, &e.live, "If it runs, change what it has now as well",

@@ -63,12 +63,13 @@ bool cli_read_grant(GVariant *value, struct gpup_grant *grant)
 
 void cli_read_adapter(GVariant *value, struct cli_request *request)
 {
-    *request = (struct cli_request){"", "", ""};
+    *request = (struct cli_request){"", "", "", "off", {{0}}};
     if (!value)
         return;
     g_variant_lookup(value, "id", "&s", &request->id);
     g_variant_lookup(value, "kind", "&s", &request->kind);
     g_variant_lookup(value, "gpu", "&s", &request->gpu);
+    g_variant_lookup(value, "display", "&s", &request->display);
     for (int r = 0; r < GPUP_RESOURCES; r++) {
         struct gpup_request *q = &request->request[r];
         guint64 min, optimal, max;
@@ -208,6 +209,7 @@ void cli_json_adapter(JsonBuilder *json, GVariant *value)
     cli_json_string(json, "id", request.id);
     cli_json_string(json, "kind", request.kind);
     cli_json_string(json, "gpu", request.gpu);
+    cli_json_string(json, "display", request.display);
     for (int r = 0; r < GPUP_RESOURCES; r++) {
         const struct gpup_request *q = &request.request[r];
 

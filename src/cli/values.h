@@ -17,6 +17,7 @@ struct cli_resource {
 
 struct cli_request {
     const char *id, *kind, *gpu; /* "" where there is none; borrowed */
+    const char *display;         /* "off", "pixels", "dmabuf" */
     struct gpup_request request[GPUP_RESOURCES];
 };
 

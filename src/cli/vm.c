@@ -183,6 +183,8 @@ static void show_adapter(const struct cli_bus *bus, GpupVM *vm)
 
         printf("%-10s %s\n", "only on", pin);
     }
+    if (strcmp(request.display, "off") != 0)
+        printf("%-10s %s\n", "display", request.display);
     putchar('\n');
     show_resources(vm, usage);
     show_counters(usage);

@@ -134,6 +134,11 @@ int gpup_request_parse(enum gpup_resource r, const char *text, struct gpup_reque
 
 int gpup_adapter_check(const struct gpup_adapter *adapter, struct gpup_error **err)
 {
+    if (adapter->kind != GPUP_KIND_VIRTIO && adapter->display != GPUP_DISPLAY_OFF)
+        return gpup_error_set(err, EINVAL,
+                              "display: only a virtio partition has a head that QEMU shows; this "
+                              "one is %s",
+                              gpup_kind_name(adapter->kind));
     for (int r = 0; r < GPUP_RESOURCES; r++) {
         int ret = check_request((enum gpup_resource)r, &adapter->request[r], err);
 

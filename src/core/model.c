@@ -58,6 +58,23 @@ int gpup_resource_from_name(const char *name, enum gpup_resource *r)
     return 0;
 }
 
+static const char *const displays[] = {"off", "pixels", "dmabuf"};
+
+const char *gpup_display_name(enum gpup_display d)
+{
+    return displays[d];
+}
+
+int gpup_display_from_name(const char *name, enum gpup_display *d)
+{
+    int i = find_name(displays, sizeof(displays) / sizeof(displays[0]), name);
+
+    if (i < 0)
+        return i;
+    *d = (enum gpup_display)i;
+    return 0;
+}
+
 int gpup_kind_from_name(const char *name, enum gpup_kind *k)
 {
     int i = find_name(kinds, sizeof(kinds) / sizeof(kinds[0]), name);

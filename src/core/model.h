@@ -59,11 +59,19 @@ struct gpup_request {
 };
 
 /* A VM's request for a partition. */
+/* What QEMU shows of a virtio partition's head. */
+enum gpup_display {
+    GPUP_DISPLAY_OFF,    /* the head is disconnected */
+    GPUP_DISPLAY_PIXELS, /* copied */
+    GPUP_DISPLAY_DMABUF, /* shared where the GPU can: QEMU's display must have OpenGL */
+};
+
 struct gpup_adapter {
     char id[37]; /* a UUID in its text form, fixed when the adapter is added */
     enum gpup_kind kind;
     char *gpu; /* stable key of the GPU it is pinned to, or NULL */
     struct gpup_request request[GPUP_RESOURCES];
+    enum gpup_display display; /* virtio */
 };
 
 /* One resource as granted. vram: min = weight = cap = bytes. Shares: parts per million. */
@@ -133,9 +141,11 @@ const char *gpup_enforcement_name(enum gpup_enforcement e); /* "none", "share", 
 const char *gpup_kind_name(enum gpup_kind k);               /* "virtio", "sriov" */
 const char *gpup_mode_name(enum gpup_mode m);               /* "unused", "partitioned", ... */
 const char *gpup_policy_name(enum gpup_policy p);
+const char *gpup_display_name(enum gpup_display d); /* "off", "pixels", "dmabuf" */
 /* The reverse: 0, or -EINVAL for an unknown name. */
 int gpup_resource_from_name(const char *name, enum gpup_resource *r);
 int gpup_kind_from_name(const char *name, enum gpup_kind *k);
+int gpup_display_from_name(const char *name, enum gpup_display *d);
 int gpup_policy_from_name(const char *name, enum gpup_policy *p);
 
 bool gpup_slot_is_free(const struct gpup_slot *slot);

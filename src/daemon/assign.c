@@ -75,6 +75,12 @@ static int set_entry(struct gpup_call *call, const char *name, GVariant *value,
                                   "'%s' is not a kind: it is virtio, sriov or passthrough", text);
         return 0;
     }
+    if (strcmp(name, "display") == 0) {
+        if (gpup_display_from_name(text, &adapter->display) < 0)
+            return gpup_error_set(err, EINVAL, "'%s' is not a display: it is off, pixels or dmabuf",
+                                  text);
+        return 0;
+    }
     if (gpup_resource_from_name(name, &resource) < 0)
         return gpup_error_set(err, EINVAL, "an adapter has no '%s'", name);
     adapter->request[resource] = (struct gpup_request){0};

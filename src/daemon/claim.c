@@ -100,6 +100,7 @@ int gpup_claim_save(const char *run_dir, const struct gpup_claim *c, struct gpup
     g_key_file_set_integer(file, GROUP, "domain", c->domain);
     g_key_file_set_boolean(file, GROUP, "started", c->started);
     g_key_file_set_boolean(file, GROUP, "by-hand", c->by_hand);
+    g_key_file_set_string(file, GROUP, "display", gpup_display_name(c->display));
     g_key_file_set_integer(file, GROUP, "renderer", c->renderer);
     g_key_file_set_uint64(file, GROUP, "renderer-start", c->renderer_start);
     save_grant(file, &c->grant);
@@ -129,6 +130,7 @@ static struct gpup_claim *load(GKeyFile *file, const char *adapter)
 {
     g_autoptr(gpup_claim) c = g_new0(struct gpup_claim, 1);
     g_autofree char *nonce = g_key_file_get_string(file, GROUP, "nonce", NULL);
+    g_autofree char *display = g_key_file_get_string(file, GROUP, "display", NULL);
 
     g_strlcpy(c->adapter, adapter, sizeof(c->adapter));
     g_strlcpy(c->nonce, nonce ? nonce : "", sizeof(c->nonce));
@@ -140,6 +142,8 @@ static struct gpup_claim *load(GKeyFile *file, const char *adapter)
     c->domain = g_key_file_get_integer(file, GROUP, "domain", NULL);
     c->started = g_key_file_get_boolean(file, GROUP, "started", NULL);
     c->by_hand = g_key_file_get_boolean(file, GROUP, "by-hand", NULL);
+    if (display && gpup_display_from_name(display, &c->display) < 0)
+        c->display = GPUP_DISPLAY_OFF;
     c->renderer = g_key_file_get_integer(file, GROUP, "renderer", NULL);
     c->renderer_start = g_key_file_get_uint64(file, GROUP, "renderer-start", NULL);
     c->since = g_get_monotonic_time();

@@ -19,6 +19,7 @@ struct gpup_claim {
     unsigned count; /* how many partitions the GPU had when it was taken */
     int domain;     /* libvirt's number of the running VM, or -1 */
     struct gpup_grant grant;
+    enum gpup_display display;
     gint64 since;           /* monotonic, microseconds; when gpupd learnt of it */
     bool started;           /* QEMU runs */
     char nonce[37];         /* of this start */

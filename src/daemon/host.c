@@ -622,6 +622,7 @@ static int resolve_and_take(struct gpup_host *h, const struct gpup_domain_info *
     claim->gpu = g_strdup(gpus[placement.gpu]->key);
     claim->slot = placement.slot;
     claim->grant = placement.grant;
+    claim->display = info->adapter->display;
     ret = gpup_host_take(h, claim, gpus[placement.gpu], err);
     if (ret == 0)
         gpup_host_tell_claim(h, claim, GPUP_EVENT_START, GPUP_BY_LIBVIRT);

@@ -53,6 +53,8 @@ static void fill_grant(const struct gpup_server_setup *setup, const struct gpup_
         .compute_weight = (uint32_t)compute->weight,
         .compute_cap = (uint32_t)compute->cap,
         .hang_ms = gpup_host_config(setup->host)->hang_seconds * 1000,
+        .flags = (claim->display != GPUP_DISPLAY_OFF ? GPUP_GRANT_DISPLAY : 0) |
+                 (claim->display == GPUP_DISPLAY_DMABUF ? GPUP_GRANT_SHARED : 0),
     };
     g_strlcpy(m->vm, claim->vm, sizeof(m->vm));
     gpup_host_partition_name(setup->host, claim, m->partition, sizeof(m->partition));

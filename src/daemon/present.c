@@ -159,6 +159,8 @@ static GVariant *adapter_of(struct gpup_daemon *d, const struct gpup_adapter *ad
                           g_variant_new_string(pin            ? pin->id
                                                : adapter->gpu ? adapter->gpu
                                                               : ""));
+    g_variant_builder_add(&builder, "{sv}", "display",
+                          g_variant_new_string(gpup_display_name(adapter->display)));
     for (int r = 0; r < GPUP_RESOURCES; r++)
         g_variant_builder_add(&builder, "{sv}", gpup_resource_name((enum gpup_resource)r),
                               bounds(&adapter->request[r]));

@@ -57,6 +57,7 @@ static int read_adapter(const xmlNode *node, struct gpup_adapter **out, struct g
     g_autofree char *id = gpup_xml_attribute(node, "id");
     g_autofree char *kind = gpup_xml_attribute(node, "kind");
     g_autofree char *gpu = gpup_xml_attribute(node, "gpu");
+    g_autofree char *display = gpup_xml_attribute(node, "display");
     struct gpup_adapter *adapter;
     int ret = 0;
 
@@ -72,6 +73,10 @@ static int read_adapter(const xmlNode *node, struct gpup_adapter **out, struct g
                              "the adapter's kind '%s' is not known: it is virtio, sriov "
                              "or passthrough",
                              kind ? kind : "");
+    if (ret == 0 && display && gpup_display_from_name(display, &adapter->display) < 0)
+        ret = gpup_error_set(err, EINVAL,
+                             "the adapter's display '%s' is not known: it is off, pixels or dmabuf",
+                             display);
     if (gpu && *gpu) {
         adapter->gpu = strdup(gpu);
         if (!adapter->gpu)

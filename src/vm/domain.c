@@ -35,6 +35,10 @@ static void write_values(xmlNode *node, const struct gpup_adapter *adapter)
         gpup_xml_set(node, "gpu", adapter->gpu);
     else
         xmlUnsetProp(node, (const xmlChar *)"gpu");
+    if (adapter->display != GPUP_DISPLAY_OFF)
+        gpup_xml_set(node, "display", gpup_display_name(adapter->display));
+    else
+        xmlUnsetProp(node, (const xmlChar *)"display");
     for (int i = 0; i < GPUP_RESOURCES; i++) {
         enum gpup_resource r = (enum gpup_resource)i;
         const struct gpup_request *q = &adapter->request[i];
@@ -66,6 +70,8 @@ static void describe_values(struct gpup_edit *edit, const struct gpup_adapter *a
     g_string_append(line, ": one partition");
     if (adapter->gpu)
         g_string_append_printf(line, " of %s", adapter->gpu);
+    if (adapter->display != GPUP_DISPLAY_OFF)
+        g_string_append_printf(line, ", display %s", gpup_display_name(adapter->display));
     for (int i = 0; i < GPUP_RESOURCES; i++) {
         enum gpup_resource r = (enum gpup_resource)i;
         const struct gpup_request *q = &adapter->request[i];
@@ -204,12 +210,13 @@ static int check_element(const struct gpup_edit *edit, unsigned n, struct gpup_e
                           edit->name);
 }
 
-static int check_virtio(const struct gpup_edit *edit, struct gpup_error **err)
+static int check_virtio(const struct gpup_edit *edit, const struct gpup_adapter *adapter,
+                        struct gpup_error **err)
 {
     int ret = check_guest(edit, err);
 
     if (ret == 0)
-        ret = gpup_check_display(edit, err);
+        ret = gpup_check_display(edit, adapter, err);
     return ret == 0 ? gpup_check_memory(edit, err) : ret;
 }
 
@@ -225,7 +232,7 @@ static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
     if (ret == 0)
         ret = check_kind(edit, adapter, err);
     if (ret == 0)
-        ret = adapter->kind == GPUP_KIND_VIRTIO ? check_virtio(edit, err)
+        ret = adapter->kind == GPUP_KIND_VIRTIO ? check_virtio(edit, adapter, err)
                                                 : gpup_check_hostdev(edit, err);
     if (ret < 0)
         return ret;

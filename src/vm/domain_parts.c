@@ -212,7 +212,8 @@ static const char *display_without_gl(const xmlNode *domain)
     return without_gl;
 }
 
-int gpup_check_display(const struct gpup_edit *edit, struct gpup_error **err)
+int gpup_check_display(const struct gpup_edit *edit, const struct gpup_adapter *adapter,
+                       struct gpup_error **err)
 {
     xmlNode *primary;
     const char *display;
@@ -226,6 +227,12 @@ int gpup_check_display(const struct gpup_edit *edit, struct gpup_error **err)
                               "%s has a cirrus display, beside which no second one can be: change "
                               "its model to vga first (virsh edit %s)",
                               edit->name, edit->name);
+    if (display && adapter->display != GPUP_DISPLAY_OFF)
+        return gpup_error_set(err, EINVAL,
+                              "%s has a %s display without OpenGL, beside which a partition has no "
+                              "head to connect: use VNC, add <graphics type='egl-headless'/>, or "
+                              "assign it with --display off",
+                              edit->name, display);
     if (display && edit->flags & GPUP_DOMAIN_NO_OVERRIDE)
         return gpup_error_set(err, EOPNOTSUPP,
                               "%s has a %s display, beside which a partition needs libvirt 8.2 or "

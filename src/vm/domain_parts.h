@@ -6,6 +6,7 @@
 #include <libxml/tree.h>
 #include <stdbool.h>
 
+struct gpup_adapter;
 struct gpup_error;
 struct gpup_device;
 
@@ -30,7 +31,8 @@ void gpup_edit_note(struct gpup_edit *edit, const char *kind, const char *what, 
 bool gpup_edit_noted(const struct gpup_edit *edit, const char *what);
 
 /* The VM's displays and memory can stand beside our device. */
-int gpup_check_display(const struct gpup_edit *edit, struct gpup_error **err);
+int gpup_check_display(const struct gpup_edit *edit, const struct gpup_adapter *adapter,
+                       struct gpup_error **err);
 int gpup_check_memory(const struct gpup_edit *edit, struct gpup_error **err);
 
 /* The guest's memory in a form that other processes can map. */

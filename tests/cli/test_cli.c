@@ -470,6 +470,8 @@ static void test_usage(struct standin *s, gconstpointer data)
         {"assign a --vram 1G:512M:2G",
          "gpup: vram: the minimum (1 GiB) is more than the optimal (512 MiB)\n"},
         {"assign a --compute 25", "gpup: compute: '25' is not a share: write 25%\n"},
+        {"assign a --display vga", "gpup: 'vga' is not a display: off, pixels or dmabuf\n"
+                                   "See gpup assign --help\n"},
         {"assign a --kind sr-iov",
          "gpup: 'sr-iov' is not a kind of partition: virtio, sriov or passthrough\n"
          "See gpup assign --help\n"},

@@ -180,6 +180,19 @@ def with_spice():
     end("spice")
 
 
+def shown():
+    """With its head connected libvirt has a second screen of the guest."""
+    LAB.define("shown")
+    LAB.run("gpup", "assign", "shown", "--display", "pixels")
+    equal(LAB.json("vm", "show", "shown")["vm"]["adapter"]["display"], "pixels")
+    LAB.run("virsh", "start", "shown")
+    GUESTS["shown"] = LAB.guest("shown")
+    said = GUESTS["shown"].gltest("show", "written", 1)
+    equal(said.get("mode"), "1280x800", str(said))
+    LAB.run("virsh", "screenshot", "shown", "/tmp/shown", "--screen", "1")
+    end("shown")
+
+
 def main():
     lablib.stage(BUILD)
     LAB.start("[software]\nmemory=2G\n")
@@ -187,7 +200,7 @@ def main():
         LAB.run("gpup", "gpu", "partition", "software", "4")
         run([(f.__name__.replace("_", " "), f) for f in (
             two_guests, the_limit, a_killed_renderer, stop_and_cont, gpupd_restarts_while_it_draws,
-            what_went_wrong_is_known, shut_down_from_inside, without_graphics, with_spice)])
+            what_went_wrong_is_known, shut_down_from_inside, without_graphics, with_spice, shown)])
     finally:
         (BUILD / "lab-guest.log").write_text(LAB.log(), encoding="utf-8")
         LAB.stop()

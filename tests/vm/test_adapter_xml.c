@@ -41,7 +41,7 @@ static void all_of_it(void)
 
     g_assert_cmpint(
         read_xml("<domain type='kvm' id='7'>",
-                 ADAPTER("id='" ID "' kind='virtio' gpu='software' later='1' "
+                 ADAPTER("id='" ID "' kind='virtio' gpu='software' later='1' display='pixels' "
                          "vram-min='1048576' vram-optimal='2097152' compute-max='500000'"),
                  VIDEO("/dev/dri/renderD128") VIDEO("/run/gpup/vm/" ID), &info, NULL),
         ==, 0);
@@ -50,6 +50,7 @@ static void all_of_it(void)
     g_assert_cmpstr(info.adapter->id, ==, ID);
     g_assert_cmpint(info.adapter->kind, ==, GPUP_KIND_VIRTIO);
     g_assert_cmpstr(info.adapter->gpu, ==, "software");
+    g_assert_cmpint(info.adapter->display, ==, GPUP_DISPLAY_PIXELS);
     g_assert_cmpuint(info.adapter->request[GPUP_VRAM].min, ==, 1048576);
     g_assert_cmpuint(info.adapter->request[GPUP_VRAM].optimal, ==, 2097152);
     g_assert_false(info.adapter->request[GPUP_VRAM].has_max);
@@ -72,6 +73,8 @@ static void bad_adapters(void)
         {ADAPTER("id='" ID "' kind='virtio' vram-min='99999999999999999999'"), "not a number"},
         {ADAPTER("id='" ID "' kind='virtio' vram-min='3000000' vram-max='2000000'"), "maximum"},
         {ADAPTER("id='" ID "' kind='virtio' compute-max='1000001'"), "100 %"},
+        {ADAPTER("id='" ID "' kind='virtio' display='vga'"), "off, pixels or dmabuf"},
+        {ADAPTER("id='" ID "' kind='sriov' display='pixels'"), "only a virtio partition"},
         {ADAPTER("id='" ID "' kind='virtio'") ADAPTER("id='" ID "' kind='virtio'"), "2 adapters"},
     };
 

@@ -348,6 +348,24 @@ static void beside_spice(void)
     assert_has(said_gl, "Its own display is virtio");
 }
 
+/* A connected head is written down; where there cannot be one, that is said. */
+static void a_display(void)
+{
+    const struct vm spice = {.devices = SPICE VIDEO("qxl")};
+    const struct vm vnc = {.devices = "<graphics type='vnc'/>" VIDEO("vga")};
+    struct gpup_adapter adapter = asks();
+    g_autofree char *with_spice = text_of(&spice), *with_vnc = text_of(&vnc), *out = NULL;
+    g_auto(GStrv) lines = NULL;
+    GPUP_AUTO_ERROR err = NULL;
+
+    adapter.display = GPUP_DISPLAY_PIXELS;
+    g_assert_cmpint(gpup_domain_add_adapter(with_vnc, &adapter, NULL, 0, &out, &lines, &err), ==,
+                    0);
+    assert_has(out, "display=\"pixels\"");
+    assert_has(lines[0], "display pixels");
+    assert_refused(with_spice, &adapter, 0, EINVAL, "--display off");
+}
+
 static void hugepages_stay(void)
 {
     const struct vm all = {.parts = "<memoryBacking><hugepages/></memoryBacking>"};
@@ -509,6 +527,7 @@ int main(int argc, char **argv)
     g_test_add_func("/domain/refused/adapter", adapters_that_cannot);
     g_test_add_func("/domain/force", what_goes_by_force);
     g_test_add_func("/domain/spice", beside_spice);
+    g_test_add_func("/domain/display", a_display);
     g_test_add_func("/domain/hugepages", hugepages_stay);
     g_test_add_func("/domain/filled-in", libvirt_fills_in);
     g_test_add_func("/domain/port-in-use", a_port_in_use_stays);
