@@ -133,7 +133,8 @@ static void restore_memory(struct gpup_host *h, struct gpup_gpu *gpu)
 {
     uint64_t memory = gpup_store_peek_memory(h->folders->state, gpu->key);
 
-    if (memory == 0 || memory > gpu->resource[GPUP_VRAM].total)
+    if (memory == 0 ||
+        (gpu->resource[GPUP_VRAM].total > 0 && memory > gpu->resource[GPUP_VRAM].total))
         return;
     gpu->resource[GPUP_VRAM].total = memory;
     for (size_t i = 0; gpu->count_vram && i < gpu->n_valid_counts; i++)

@@ -84,7 +84,7 @@ static GVariant *valid_counts(struct gpup_gpu *gpu)
 
 void gpup_present_gpu(struct gpup_daemon *d, struct gpup_gpu *gpu, GpupGPU *g)
 {
-    bool hardware = gpu->kind == GPUP_KIND_SRIOV;
+    bool hardware = gpu->kind != GPUP_KIND_VIRTIO;
     GPtrArray *lines = g_ptr_array_new();
     g_auto(GStrv) degraded = NULL;
 

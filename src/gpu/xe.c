@@ -270,12 +270,27 @@ static void describe_limits(const struct gpup_target *t, struct gpup_facts *fact
                                "slices per VF; 6.19 does");
 }
 
+/* Newer than many a system's pci.ids. */
+static void describe_name(const struct gpup_target *t, struct gpup_facts *facts)
+{
+    static const struct {
+        uint16_t device;
+        const char *name;
+    } names[] = {{0xe211, "Arc Pro B60"}, {0xe212, "Arc Pro B50"}, {0xe222, "Arc Pro B70"}};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (names[i].device == t->pci->device)
+            facts->name = g_strdup(names[i].name);
+    }
+}
+
 static int xe_describe(const struct gpup_target *t, struct gpup_facts *facts,
                        struct gpup_error **err)
 {
     unsigned n = 0;
     int ret;
 
+    describe_name(t, facts);
     if (is_i915_without_vfs(t)) {
         gpup_facts_unusable(facts,
                             "the kernel's i915 driver makes no VFs: boot with "
@@ -290,6 +305,11 @@ static int xe_describe(const struct gpup_target *t, struct gpup_facts *facts,
     if (facts->resource[GPUP_VRAM].total == 0)
         facts->resource[GPUP_VRAM].total = memory_of_vfs(t, n);
     describe_limits(t, facts);
+    if (facts->resource[GPUP_VRAM].total == 0 && has_knob(t, KNOB_VRAM))
+        gpup_facts_note(facts,
+                        "its memory is told only when it is partitioned (Linux 6.14 tells it "
+                        "before): set memory= in section [gpu %s] of gpup.conf",
+                        t->pci->address);
     gpup_facts_equal_counts(facts, (unsigned)t->pci->total_vfs);
     describe_functions(t, n, facts);
     return 0;
@@ -334,8 +354,11 @@ static int provision(const struct gpup_target *t, unsigned n, struct gpup_facts 
     int ret = xe_describe(t, facts, err);
     uint64_t given = memory_of_vfs(t, n);
 
-    if (given > 0)
+    if (given > 0) {
         facts->resource[GPUP_VRAM].total = given;
+        g_array_set_size(facts->counts, 0);
+        gpup_facts_equal_counts(facts, (unsigned)t->pci->total_vfs);
+    }
     if (ret == 0)
         ret = set_priority(t, n, err);
     for (unsigned vf = 1; ret == 0 && facts->elastic && vf <= n; vf++)

@@ -44,6 +44,7 @@ static void sizes_from_grants(struct fake *f, gconstpointer data)
     gpu = fake_gpu(f, GPU);
     g_assert_cmpint(gpu->kind, ==, GPUP_KIND_SRIOV);
     g_assert_true(gpu->elastic);
+    g_assert_cmpstr(gpu->name, ==, "Arc Pro B50");
     g_assert_cmpint(gpu->resource[GPUP_COMPUTE].enforcement, ==, GPUP_ENFORCE_SHARE);
     g_assert_cmpint(gpu->resource[GPUP_ENCODE].enforcement, ==, GPUP_ENFORCE_NONE);
     g_assert_cmpuint(gpu->resource[GPUP_VRAM].total, ==, 16 * GIB);
@@ -124,6 +125,19 @@ static void no_sizes(struct fake *f, gconstpointer data)
     g_assert_cmpuint(number(f, PROFILE, 1, "exec_quantum_ms"), ==, 32);
 }
 
+/* A kernel that tells the memory only of VFs. */
+static void memory_told_late(struct fake *f, gconstpointer data)
+{
+    fake_order(f, "add " GPU " vendor=0x8086 device=0xe212 class=0x030000 totalvfs=24 driver=xe "
+                  "vram=0x380000000 no-dmem=1 xe=debugfs");
+    fake_start(f);
+    g_assert_cmpuint(fake_gpu(f, GPU)->resource[GPUP_VRAM].total, ==, 0);
+    says(fake_gpu(f, GPU)->notes[0], "set memory=");
+    g_assert_cmpint(fake_partition(f, GPU, 4, NULL), ==, 0);
+    g_assert_cmpuint(fake_gpu(f, GPU)->resource[GPUP_VRAM].total, ==, 14 * GIB);
+    g_assert_cmpuint(gpup_gpu_equal_part(fake_gpu(f, GPU), GPUP_VRAM, 4), ==, 14 * GIB / 4);
+}
+
 static void no_room(struct fake *f, gconstpointer data)
 {
     g_autofree char *message = NULL;
@@ -193,6 +207,7 @@ int main(int argc, char **argv)
         {"/xe/older-kernels", knobs_of_older_kernels},
         {"/xe/equal-sizes", equal_sizes},
         {"/xe/no-sizes", no_sizes},
+        {"/xe/memory-told-late", memory_told_late},
         {"/xe/no-room", no_room},
         {"/xe/undone", undone},
         {"/xe/variant-driver", variant_driver},

@@ -16,6 +16,14 @@ static uint64_t total_vram(const struct device *pf)
     return strtoull(device_fact(pf, "vram", "0"), NULL, 0);
 }
 
+/* What the GPU has, of which VFs can have less. */
+static uint64_t all_vram(const struct device *pf)
+{
+    const char *text = device_fact(pf, "capacity", NULL);
+
+    return text ? strtoull(text, NULL, 0) : total_vram(pf);
+}
+
 /* "sriov_admin/vf1/profile/vram_quota" of a VF, counted from 1. */
 static char *knob_path(const struct device *pf, int vf, const char *name)
 {
@@ -98,6 +106,7 @@ void xe_add(struct device *pf)
 {
     bool admin = g_str_has_prefix(device_fact(pf, "xe", "admin"), "admin");
     g_autofree char *capacity = NULL;
+    struct node *before;
 
     for (int vf = 1; vf <= pf->totalvfs; vf++) {
         add_knob(pf, vf, "exec_quantum_ms");
@@ -114,9 +123,9 @@ void xe_add(struct device *pf)
     }
     if (total_vram(pf) == 0 || device_fact(pf, "no-dmem", NULL))
         return;
-    capacity =
-        g_strdup_printf("drm/%s/vram0 %s\ndrm/%s/stolen 67108864\n", pf->address,
-                        device_fact(pf, "capacity", device_fact(pf, "vram", "0")), pf->address);
+    before = tree_find("/sys/fs/cgroup/dmem.capacity");
+    capacity = g_strdup_printf("%sdrm/%s/vram0 %" G_GUINT64_FORMAT "\ndrm/%s/stolen 67108864\n",
+                               before ? before->value : "", pf->address, all_vram(pf), pf->address);
     tree_file(0444, capacity, "/sys/fs/cgroup/dmem.capacity");
 }
 
