@@ -321,30 +321,11 @@ static void describe_end(const siginfo_t *info, char *buf, size_t size)
         g_snprintf(buf, size, "SIG%s", name ? name : "?");
 }
 
-/* Our child has ended: takes it off the process table. False: threads of it are still ending. */
-static bool reap(int pidfd, struct gpup_lease *lease)
-{
-    siginfo_t info = {0};
-
-    if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
-        return false;
-    if (info.si_pid != 0)
-        describe_end(&info, lease->ended, sizeof(lease->ended));
-    close(pidfd);
-    return true;
-}
-
 struct ending {
     struct gpup_lease *lease;
+    pid_t pid; /* of our child: nobody else's until it is reaped */
     int pidfd;
 };
-
-static gboolean reap_later(void *data)
-{
-    struct ending *ending = data;
-
-    return reap(ending->pidfd, ending->lease) ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
-}
 
 static void ending_free(void *data)
 {
@@ -352,33 +333,58 @@ static void ending_free(void *data)
     g_free(data);
 }
 
+/* Our child has ended: takes it off the process table. False: threads of it are still ending. */
+static bool reap(const struct ending *ending)
+{
+    siginfo_t info = {0};
+
+    if (waitid(P_PID, (id_t)ending->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+        return false;
+    if (info.si_pid != 0)
+        describe_end(&info, ending->lease->ended, sizeof(ending->lease->ended));
+    return true;
+}
+
+static gboolean reap_later(void *data)
+{
+    return reap(data) ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
+}
+
 static gboolean on_ended(int pidfd, GIOCondition condition, void *data)
 {
-    struct ending *ending;
+    struct ending *again;
 
-    if (reap(pidfd, data))
+    close(pidfd);
+    if (reap(data))
         return G_SOURCE_REMOVE;
-    ending = g_new(struct ending, 1);
-    *ending = (struct ending){g_rc_box_acquire((struct gpup_lease *)data), pidfd};
-    g_timeout_add_full(G_PRIORITY_DEFAULT, REAP_AGAIN_MS, reap_later, ending, ending_free);
+    again = g_memdup2(data, sizeof(*again));
+    g_rc_box_acquire(again->lease);
+    g_timeout_add_full(G_PRIORITY_DEFAULT, REAP_AGAIN_MS, reap_later, again, ending_free);
     return G_SOURCE_REMOVE;
 }
 
-static void drop_lease(void *lease)
+/* Whatever happens to the lease: it is reaped. */
+static void watch_end(struct gpup_lease *lease, const struct gpup_renderer *renderer)
 {
-    gpup_lease_unref(lease);
+    struct ending *ending = g_new0(struct ending, 1);
+
+    *ending = (struct ending){.lease = g_rc_box_acquire(lease),
+                              .pid = renderer->pid,
+                              .pidfd = fcntl(renderer->pidfd, F_DUPFD_CLOEXEC, 3)};
+    if (ending->pidfd >= 0)
+        g_unix_fd_add_full(G_PRIORITY_DEFAULT, ending->pidfd, G_IO_IN, on_ended, ending,
+                           ending_free);
+    else
+        g_timeout_add_full(G_PRIORITY_DEFAULT, REAP_AGAIN_MS, reap_later, ending, ending_free);
 }
 
 static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
 {
     const struct gpup_msg_plain m = {.header = header(GPUP_MSG_RENDERER)};
     const int fds[] = {renderer->sock, renderer->pidfd};
-    int watched = fcntl(renderer->pidfd, F_DUPFD_CLOEXEC, 3);
 
     GPUP_FAULT("gpupd.renderer.started");
-    if (watched >= 0)
-        g_unix_fd_add_full(G_PRIORITY_DEFAULT, watched, G_IO_IN, on_ended, g_rc_box_acquire(lease),
-                           drop_lease);
+    watch_end(lease, renderer);
     gpup_lease_kill_renderer(lease);
     lease->renderer = renderer->pidfd;
     *lease->degraded |= renderer->degraded;

@@ -83,12 +83,11 @@ static int spawn(const struct gpup_renderer_spec *spec, int sock, struct gpup_re
         .memory = spec->memory,
     };
     gid_t group;
-    pid_t pid;
 
     if (find_user(spec->user, &sandbox, err) < 0)
         return -ENOENT;
     add_node_group(&sandbox, spec->node, &group);
-    return sandbox_spawn(&sandbox, &pid, &renderer->pidfd, &renderer->degraded, err);
+    return sandbox_spawn(&sandbox, &renderer->pid, &renderer->pidfd, &renderer->degraded, err);
 }
 
 int gpup_renderer_start(const struct gpup_renderer_spec *spec, struct gpup_renderer *renderer,

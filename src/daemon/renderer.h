@@ -22,6 +22,7 @@ struct gpup_renderer_spec {
 void gpup_renderer_spec_free(struct gpup_renderer_spec *spec);
 
 struct gpup_renderer {
+    pid_t pid;         /* ours to reap */
     int sock;          /* gpup-vgpu's end, owned */
     int pidfd;         /* owned */
     unsigned degraded; /* enum sandbox_degraded */
