@@ -27,6 +27,7 @@
 #define WINDOW_US     (20 * G_USEC_PER_SEC)
 #define MAX_STARTS    20u
 #define REAP_AGAIN_MS 50
+#define REAP_ANYWAY_S 5
 
 static struct gpup_msg_header header(uint32_t type)
 {
@@ -325,15 +326,25 @@ struct ending {
     struct gpup_lease *lease;
     pid_t pid; /* of our child: nobody else's until it is reaped */
     int pidfd;
+    guint watch, soon; /* its end; threads of it that were still ending then; 0: not waited for */
+    guint anyway;      /* whatever became of the others: owns this */
 };
 
 static void ending_free(void *data)
 {
-    gpup_lease_unref(((struct ending *)data)->lease);
-    g_free(data);
+    struct ending *ending = data;
+
+    if (ending->watch)
+        g_source_remove(ending->watch);
+    if (ending->soon)
+        g_source_remove(ending->soon);
+    if (ending->pidfd >= 0)
+        close(ending->pidfd);
+    gpup_lease_unref(ending->lease);
+    g_free(ending);
 }
 
-/* Our child has ended: takes it off the process table. False: threads of it are still ending. */
+/* Takes our child off the process table. False: it has not ended, or threads of it have not. */
 static bool reap(const struct ending *ending)
 {
     siginfo_t info = {0};
@@ -345,25 +356,35 @@ static bool reap(const struct ending *ending)
     return true;
 }
 
-static gboolean reap_later(void *data)
+static gboolean reap_soon(void *data)
+{
+    struct ending *ending = data;
+
+    if (!reap(ending))
+        return G_SOURCE_CONTINUE;
+    ending->soon = 0;
+    g_source_remove(ending->anyway);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean reap_anyway(void *data)
 {
     return reap(data) ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
 }
 
 static gboolean on_ended(int pidfd, GIOCondition condition, void *data)
 {
-    struct ending *again;
+    struct ending *ending = data;
 
-    close(pidfd);
-    if (reap(data))
-        return G_SOURCE_REMOVE;
-    again = g_memdup2(data, sizeof(*again));
-    g_rc_box_acquire(again->lease);
-    g_timeout_add_full(G_PRIORITY_DEFAULT, REAP_AGAIN_MS, reap_later, again, ending_free);
+    ending->watch = 0;
+    if (reap(ending))
+        g_source_remove(ending->anyway);
+    else
+        ending->soon = g_timeout_add(REAP_AGAIN_MS, reap_soon, ending);
     return G_SOURCE_REMOVE;
 }
 
-/* Whatever happens to the lease: it is reaped. */
+/* Whatever happens to the lease or the descriptor: it is reaped. */
 static void watch_end(struct gpup_lease *lease, const struct gpup_renderer *renderer)
 {
     struct ending *ending = g_new0(struct ending, 1);
@@ -371,11 +392,10 @@ static void watch_end(struct gpup_lease *lease, const struct gpup_renderer *rend
     *ending = (struct ending){.lease = g_rc_box_acquire(lease),
                               .pid = renderer->pid,
                               .pidfd = fcntl(renderer->pidfd, F_DUPFD_CLOEXEC, 3)};
+    ending->anyway = g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, REAP_ANYWAY_S, reap_anyway,
+                                                ending, ending_free);
     if (ending->pidfd >= 0)
-        g_unix_fd_add_full(G_PRIORITY_DEFAULT, ending->pidfd, G_IO_IN, on_ended, ending,
-                           ending_free);
-    else
-        g_timeout_add_full(G_PRIORITY_DEFAULT, REAP_AGAIN_MS, reap_later, ending, ending_free);
+        ending->watch = g_unix_fd_add(ending->pidfd, G_IO_IN, on_ended, ending);
 }
 
 static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
