@@ -37,7 +37,7 @@ void gpup_priority_set(pid_t pid, bool first)
     snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
     dir = opendir(path);
     while (dir && (entry = readdir(dir))) {
-        int tid = atoi(entry->d_name);
+        int tid = (int)strtol(entry->d_name, NULL, 10);
 
         if (tid > 0)
             syscall(SYS_sched_setattr, tid, &a, 0);

@@ -335,8 +335,8 @@ static void test_metrics(struct standin *s, gconstpointer data)
         "# UNIT gpup_gpu_memory_bytes bytes",
         "gpup_gpu_memory_bytes{gpu=\"software\"} 2147483648",
         "gpup_gpu_memory_available_bytes{gpu=\"software\"} 1610612736",
-        "gpup_gpu_info{gpu=\"41:00.0\",name=\"A16 1 of 4\",driver=\"acme\",kind=\"sriov\","
-        "mode=\"partitioned\"} 1",
+        ("gpup_gpu_info{gpu=\"41:00.0\",name=\"A16 1 of 4\",driver=\"acme\",kind=\"sriov\","
+         "mode=\"partitioned\"} 1"),
         "gpup_gpu_partitions_free{gpu=\"41:00.0\"} 1",
         "# TYPE gpup_gpu_renderer_deaths counter",
         "gpup_gpu_renderer_deaths_total{gpu=\"03:00.0\"} 2",
