@@ -67,6 +67,17 @@ int virgl_fence(struct render *render, uint64_t seq)
     return session_emit(render, GPUP_EVENT_FENCE, seq, 0);
 }
 
+/* There is no GPU: nothing is exported. */
+int virgl_renderer_resource_get_info(int res_handle, struct virgl_renderer_resource_info *info)
+{
+    return -1;
+}
+
+int virgl_renderer_execute(void *execute_args, uint32_t execute_size)
+{
+    return -1;
+}
+
 void virgl_renderer_poll(void)
 {
 }
