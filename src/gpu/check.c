@@ -95,6 +95,18 @@ static gsize firmware_of(const struct checkup *c)
 
 /* ---- the host ---- */
 
+/* What of the kernel command line switches the IOMMU off, or NULL. */
+static const char *switched_off(const char *line)
+{
+    static const char *const words[] = {"intel_iommu=off", "amd_iommu=off", "iommu=off"};
+
+    for (size_t w = 0; w < G_N_ELEMENTS(words); w++) {
+        if (strstr(line, words[w]))
+            return words[w];
+    }
+    return NULL;
+}
+
 static void check_iommu(struct checkup *c)
 {
     g_autoptr(GPtrArray) units = gpup_sysfs_list(c->system->sysfs, "class/iommu");
@@ -102,6 +114,7 @@ static void check_iommu(struct checkup *c)
     g_autofree char *cpu = NULL;
     g_autofree char *line = gpup_sysfs_read(c->system->proc, "cmdline");
     g_autofree char *fix = NULL;
+    const char *off;
     const char *name = firmware[firmware_of(c)].iommu;
 
     if (units->len > 0) {
@@ -109,8 +122,9 @@ static void check_iommu(struct checkup *c)
         return;
     }
     g_file_get_contents(path, &cpu, NULL, NULL);
-    if (line && (strstr(line, "iommu=off") || strstr(line, "amd_iommu=off")))
-        fix = g_strdup("take iommu=off out of the kernel command line, and reboot");
+    off = line ? switched_off(line) : NULL;
+    if (off)
+        fix = g_strdup_printf("take %s out of the kernel command line, and reboot", off);
     else if (cpu && strstr(cpu, "AuthenticAMD"))
         fix = g_strdup_printf("in the firmware, switch on: %s; then reboot", name);
     else

@@ -76,6 +76,8 @@ static void no_iommu(struct fake *f, gconstpointer data)
     is(f, "iommu", NULL, GPUP_FINDING_FAIL, "in the firmware");
     fake_order(f, "file /proc/cmdline iommu=off");
     is(f, "iommu", NULL, GPUP_FINDING_FAIL, "take iommu=off out");
+    fake_order(f, "file /proc/cmdline quiet intel_iommu=off");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "take intel_iommu=off out");
     fake_order(f, "remove " GPU);
     is(f, "iommu", NULL, GPUP_FINDING_OK, "no GPU here that needs one");
 }
