@@ -24,10 +24,9 @@
 #include <unistd.h>
 
 /* A device process that is fine starts few renderers; one that was taken over starts no storm. */
-#define WINDOW_US     (20 * G_USEC_PER_SEC)
-#define MAX_STARTS    20u
-#define REAP_AGAIN_MS 50
-#define REAP_ANYWAY_S 5
+#define WINDOW_US  (20 * G_USEC_PER_SEC)
+#define MAX_STARTS 20u
+#define REAP_S     1
 
 static struct gpup_msg_header header(uint32_t type)
 {
@@ -322,69 +321,41 @@ static void describe_end(const siginfo_t *info, char *buf, size_t size)
         g_snprintf(buf, size, "SIG%s", name ? name : "?");
 }
 
+/* A renderer of ours, until it is off the process table. */
 struct ending {
     struct gpup_lease *lease;
-    pid_t pid; /* of our child: nobody else's until it is reaped */
-    int pidfd;
-    guint watch, soon; /* its end; threads of it that were still ending then; 0: not waited for */
-    guint anyway;      /* whatever became of the others: owns this */
+    pid_t pid;
+    int pidfd; /* or -1 */
 };
 
 static void ending_free(void *data)
 {
     struct ending *ending = data;
 
-    if (ending->watch)
-        g_source_remove(ending->watch);
-    if (ending->soon)
-        g_source_remove(ending->soon);
     if (ending->pidfd >= 0)
         close(ending->pidfd);
     gpup_lease_unref(ending->lease);
     g_free(ending);
 }
 
-/* Takes our child off the process table. False: it has not ended, or threads of it have not. */
-static bool reap(const struct ending *ending)
+static gboolean reap(void *data)
 {
+    struct ending *ending = data;
     siginfo_t info = {0};
 
     if (waitid(P_PID, (id_t)ending->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
-        return false;
+        return G_SOURCE_CONTINUE;
     if (info.si_pid != 0)
         describe_end(&info, ending->lease->ended, sizeof(ending->lease->ended));
-    return true;
-}
-
-static gboolean reap_soon(void *data)
-{
-    struct ending *ending = data;
-
-    if (!reap(ending))
-        return G_SOURCE_CONTINUE;
-    ending->soon = 0;
-    g_source_remove(ending->anyway);
     return G_SOURCE_REMOVE;
-}
-
-static gboolean reap_anyway(void *data)
-{
-    return reap(data) ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
 }
 
 static gboolean on_ended(int pidfd, GIOCondition condition, void *data)
 {
-    struct ending *ending = data;
-
-    ending->watch = 0;
-    if (reap(ending))
-        g_source_remove(ending->anyway);
-    else
-        ending->soon = g_timeout_add(REAP_AGAIN_MS, reap_soon, ending);
-    return G_SOURCE_REMOVE;
+    return reap(data);
 }
 
-/* Whatever happens to the lease or the descriptor: it is reaped. */
+/* Whatever happens to the lease: it is reaped. */
 static void watch_end(struct gpup_lease *lease, const struct gpup_renderer *renderer)
 {
     struct ending *ending = g_new0(struct ending, 1);
@@ -392,10 +363,11 @@ static void watch_end(struct gpup_lease *lease, const struct gpup_renderer *rend
     *ending = (struct ending){.lease = g_rc_box_acquire(lease),
                               .pid = renderer->pid,
                               .pidfd = fcntl(renderer->pidfd, F_DUPFD_CLOEXEC, 3)};
-    ending->anyway = g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, REAP_ANYWAY_S, reap_anyway,
-                                                ending, ending_free);
     if (ending->pidfd >= 0)
-        ending->watch = g_unix_fd_add(ending->pidfd, G_IO_IN, on_ended, ending);
+        g_unix_fd_add_full(G_PRIORITY_DEFAULT, ending->pidfd, G_IO_IN, on_ended, ending,
+                           ending_free);
+    else /* no descriptor is free */
+        g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, REAP_S, reap, ending, ending_free);
 }
 
 static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)

@@ -108,8 +108,13 @@ static pid_t clone_child(uint64_t flags, int cgroup_fd, int *pidfd)
         .exit_signal = SIGCHLD,
         .cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0,
     };
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 
-    return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    /* The kernel tells the number before it looks at the cgroup. After a failure the number is free
+     * again: closing it would close what another thread has opened meanwhile. */
+    if (pid < 0)
+        *pidfd = -1;
+    return pid;
 }
 
 /* Waits for the child's words. 0: it runs. */

@@ -4,10 +4,23 @@
 #include <glib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "sandbox/sandbox.h"
+
+static unsigned int closed_in_vain;
+
+/* In place of libc's: a number that is closed twice may be another thread's by then. */
+int close(int fd)
+{
+    int ret = (int)syscall(SYS_close, fd);
+
+    if (ret < 0 && errno == EBADF)
+        closed_in_vain++;
+    return ret;
+}
 
 /* Runs a shell script in the sandbox; returns its exit status, `output` gets what it wrote to 7. */
 static int run(struct sandbox_spec *spec, const char *script, char *output, size_t size,
@@ -116,6 +129,7 @@ static void test_cgroup(void)
     g_assert_cmpint(run(&spec, "exit 3", output, sizeof(output), &degraded), ==, 3);
     g_assert_cmpuint(degraded & SANDBOX_NO_CGROUP, ==, SANDBOX_NO_CGROUP);
     close(spec.cgroup_fd);
+    g_assert_cmpuint(closed_in_vain, ==, 0);
 
     if (mkdir(path, 0755) < 0 || access(file, W_OK) < 0) {
         rmdir(path);
