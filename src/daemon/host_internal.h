@@ -6,7 +6,7 @@
 #include "gpu/inventory.h"
 #include "vm/adapter_xml.h"
 
-/* What host.c and start.c share. */
+/* What host.c, host_*.c and start.c share. */
 
 struct gpup_host {
     const struct gpup_config *config;
@@ -41,6 +41,24 @@ void gpup_host_tell(struct gpup_host *h);
 void gpup_host_tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
                           enum gpup_event_kind kind, const char *user);
 
+struct gpup_gpu *gpup_host_gpu_by_key(struct gpup_host *h, const char *key);
+
+/* Something that an administrator has to know: into the log, and shown until GPUs are looked for
+ * again. */
+void gpup_host_problem(struct gpup_host *h, const char *text);
+void gpup_host_add_problem(struct gpup_host *h, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+void gpup_host_add_problems(struct gpup_host *h, GPtrArray *texts);
+
+/* ---- host_stored.c ---- */
+
+/* Makes the partitions that are stored. wait: until that is done, so that VMs which start at boot
+ * find them. */
+void gpup_host_apply_stored(struct gpup_host *h, bool wait);
+
+/* ---- host_claims.c ---- */
+
+/* Takes up the reservations of this boot. */
+void gpup_host_adopt_claims(struct gpup_host *h);
 /* Takes the slot and writes it down, or neither. The claim is the host's then. */
 int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
                    struct gpup_error **err);
@@ -63,7 +81,7 @@ bool gpup_host_is_clearing(struct gpup_host *h);
 /* Tries this start again, for the last time, once nothing is being cleared, or in a few seconds. */
 void gpup_host_when_cleared(struct gpup_host *h, struct gpup_start *start);
 void gpup_host_check_cleared(struct gpup_host *h);
-void gpup_host_retry(struct gpup_host *h, struct gpup_start *start); /* host.c's */
+void gpup_host_retry(struct gpup_host *h, struct gpup_start *start); /* host_prepare.c's */
 void gpup_start_free(struct gpup_start *start);
 /* The host ends before they do. */
 void gpup_host_orphan_pending(struct gpup_host *h);

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/error.h"
+#include "daemon/host_internal.h"
+#include "daemon/store.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What is stored of the GPUs is made so: at the start, and when they are looked for again. */
+
+/* VFs that something else made: reported, not fought over. */
+static void report_foreign(struct gpup_host *h, const struct gpup_gpu *gpu, unsigned wanted)
+{
+    const char *id = gpup_gpu_short_id(gpu);
+
+    if (wanted > 0)
+        gpup_host_add_problem(
+            h,
+            "%s has %zu VFs that something else made, and %u partitions were wanted: "
+            "gpup gpu partition %s %u makes them anew",
+            id, gpu->n_slots, wanted, id, wanted);
+    else
+        gpup_host_add_problem(
+            h,
+            "%s has %zu VFs that something else made: gpup gpu partition %s %zu takes "
+            "them over, 0 removes them",
+            id, gpu->n_slots, id, gpu->n_slots);
+}
+
+/* A GPU that is given whole to VMs: what is stored is done, what somebody else did is said. */
+static struct gpup_change *begin_whole(struct gpup_host *h, struct gpup_gpu *gpu)
+{
+    bool wanted = gpup_store_is_whole(h->folders->state, gpu->key);
+    bool is = gpu->mode == GPUP_MODE_PASSTHROUGH;
+    GPUP_AUTO_ERROR err = NULL;
+    struct gpup_change *change = NULL;
+
+    if (wanted && !is && !gpu->changing)
+        change = gpup_inventory_begin_passthrough(h->inventory, gpu, true, &err);
+    if (err)
+        gpup_host_problem(h, gpup_error_message(err));
+    if (is)
+        gpu->foreign = !wanted;
+    if (gpu->foreign)
+        gpup_host_add_problem(
+            h,
+            "%s was bound to VFIO by something else: gpup gpu passthrough %s on takes it "
+            "over, off gives it back to the host",
+            gpup_gpu_short_id(gpu), gpup_gpu_short_id(gpu));
+    return change;
+}
+
+/* What VFs can have together is less than the GPU has, and is told only when they are made. */
+static void restore_memory(struct gpup_host *h, struct gpup_gpu *gpu)
+{
+    uint64_t memory = gpup_store_peek_memory(h->folders->state, gpu->key);
+
+    if (memory == 0 ||
+        (gpu->resource[GPUP_VRAM].total > 0 && memory > gpu->resource[GPUP_VRAM].total))
+        return;
+    gpu->resource[GPUP_VRAM].total = memory;
+    for (size_t i = 0; gpu->count_vram && i < gpu->n_valid_counts; i++)
+        gpu->count_vram[i] = memory / gpu->valid_counts[i];
+}
+
+/* NULL: there is nothing to do. */
+static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gpu)
+{
+    GPUP_AUTO_ERROR err = NULL;
+    struct gpup_change *change = NULL;
+    unsigned count = 0;
+
+    if (gpu->mode == GPUP_MODE_PASSTHROUGH || gpup_store_is_whole(h->folders->state, gpu->key))
+        return begin_whole(h, gpu);
+    if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 && count > 0 &&
+        gpu->n_slots == 0 && !gpu->changing)
+        change = gpup_inventory_begin_partition(h->inventory, gpu, count, &err);
+    if (err)
+        gpup_host_problem(h, gpup_error_message(err));
+    if (gpu->foreign && count == gpu->n_slots)
+        gpu->foreign = false;
+    if (count > 0 && count == gpu->n_slots && gpu->kind == GPUP_KIND_SRIOV && gpu->elastic)
+        restore_memory(h, gpu);
+    if (gpu->foreign)
+        report_foreign(h, gpu, count);
+    return change;
+}
+
+static void *run_change(void *change)
+{
+    gpup_change_run(change);
+    return NULL;
+}
+
+static void stored_applied(const struct gpup_error *err, void *data)
+{
+    if (err)
+        gpup_host_problem(data, gpup_error_message(err));
+    gpup_host_tell(data);
+}
+
+/* All GPUs at once. wait: until it is done, so that VMs which start at boot find partitions. */
+static void apply_counts(struct gpup_host *h, bool wait)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+    g_autoptr(GPtrArray) changes = g_ptr_array_new();
+    g_autoptr(GPtrArray) threads = g_ptr_array_new();
+
+    for (size_t i = 0; i < n; i++) {
+        struct gpup_change *change = begin_stored(h, gpus[i]);
+
+        if (change)
+            g_ptr_array_add(changes, change);
+    }
+    for (guint i = 0; i < changes->len; i++) {
+        if (wait)
+            g_ptr_array_add(threads, g_thread_new("gpu", run_change, changes->pdata[i]));
+        else
+            gpup_change_run_later(changes->pdata[i], stored_applied, h);
+    }
+    for (guint i = 0; i < threads->len; i++) {
+        GPUP_AUTO_ERROR err = NULL;
+
+        g_thread_join(threads->pdata[i]);
+        if (gpup_change_end(changes->pdata[i], &err) < 0)
+            gpup_host_problem(h, gpup_error_message(err));
+    }
+}
+
+static struct gpup_gpu *gpu_at(struct gpup_host *h, const char *id)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->id, id) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
+/* What is stored of a GPU that is not here is kept: it may come back. Another one in its place is
+ * not set up by itself. */
+static void report_missing(struct gpup_host *h, const struct gpup_store_entry *entry)
+{
+    struct gpup_gpu *other = gpu_at(h, entry->id);
+
+    if (other)
+        gpup_host_add_problem(
+            h,
+            "in the place of %s (%s, key %s) there is another GPU, %s (key %s), which was "
+            "not touched: gpup gpu partition %s N sets that one up; gpup rescan --forget "
+            "%s drops what was set for the old one",
+            entry->name, entry->id, entry->key, other->name, other->key, gpup_gpu_short_id(other),
+            entry->key);
+    else
+        gpup_host_add_problem(
+            h,
+            "a GPU that was set up is not here any more: %s (%s, key %s). What was set is "
+            "kept for when it comes back; gpup rescan --forget %s drops it",
+            entry->name, entry->id, entry->key, entry->key);
+}
+
+void gpup_host_apply_stored(struct gpup_host *h, bool wait)
+{
+    g_autoptr(GPtrArray) entries = NULL;
+    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
+
+    apply_counts(h, wait);
+    entries = gpup_store_entries(h->folders->state, damaged);
+    gpup_host_add_problems(h, damaged);
+    for (guint i = 0; i < entries->len; i++) {
+        const struct gpup_store_entry *entry = entries->pdata[i];
+
+        if (!gpup_host_gpu_by_key(h, entry->key))
+            report_missing(h, entry);
+    }
+}
+
+int gpup_host_forget(struct gpup_host *h, const char *key, struct gpup_error **err)
+{
+    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) entries = gpup_store_entries(h->folders->state, damaged);
+    bool known = false;
+
+    gpup_host_add_problems(h, damaged);
+    for (guint i = 0; i < entries->len; i++)
+        known |= strcmp(((struct gpup_store_entry *)entries->pdata[i])->key, key) == 0;
+    if (gpup_host_gpu_by_key(h, key))
+        return gpup_error_set(err, EINVAL,
+                              "%s is a GPU of this host: gpup gpu partition %s 0 takes its "
+                              "partitions away",
+                              key, gpup_gpu_short_id(gpup_host_gpu_by_key(h, key)));
+    if (!known)
+        return gpup_error_set(err, ENOENT,
+                              "nothing is stored for a GPU with the key '%s': gpup status lists "
+                              "those that are missing",
+                              key);
+    return gpup_store_forget(h->folders->state, key, err);
+}
+
+struct gpup_change *gpup_host_begin_rescan(struct gpup_host *h)
+{
+    return gpup_inventory_begin_rescan(h->inventory);
+}
+
+int gpup_host_end_rescan(struct gpup_host *h, struct gpup_change *change, struct gpup_error **err)
+{
+    int ret = gpup_change_end(change, err);
+
+    g_ptr_array_set_size(h->problems, 0);
+    gpup_host_apply_stored(h, false);
+    gpup_host_tell(h);
+    return ret;
+}
