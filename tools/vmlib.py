@@ -12,9 +12,12 @@ import lablib
 
 class Machine:
     """Runs `command` (a back-end; --socket-path is added) and a guest on it; files go to `folder`.
-    `environment` is the back-end's; preexec_fn runs in both processes."""
+    `environment` is the back-end's; preexec_fn runs in both processes. `image`: another root image
+    than the test guest's, which may write to it until it ends; `append` and
+    `arguments`: further ones of its kernel and of QEMU."""
 
-    def __init__(self, build, command, folder, name, environment=None, preexec_fn=None):
+    def __init__(self, build, command, folder, name, environment=None, preexec_fn=None, image=None,
+                 memory=640, append="", arguments=()):
         host = build / "host/root"
         libs = host / "usr/lib/x86_64-linux-gnu"
         sock, channel = folder / (name + ".vgpu"), folder / (name + ".channel")
@@ -37,19 +40,22 @@ class Machine:
             else:
                 program = "qemu-system-x86_64"
             guest = build / "guest"
+            drive = "file=%s,format=raw,if=virtio,%s" % ((image, "snapshot=on") if image else
+                                                         (guest / "root.img", "readonly=on"))
             self.qemu = subprocess.Popen([
                 program, *data, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-                "-accel", "tcg,thread=multi", "-smp", "2", "-m", "640",
+                "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(memory),
                 "-machine", "q35,memory-backend=mem",
-                "-object", "memory-backend-memfd,id=mem,size=640M,share=on",
-                "-kernel", guest / "kernel", "-initrd", guest / "initrd", "-append", "quiet panic=-1",
-                "-drive", "file=%s,format=raw,if=virtio,readonly=on" % (guest / "root.img"),
+                "-object", "memory-backend-memfd,id=mem,size=%dM,share=on" % memory,
+                "-kernel", guest / "kernel", "-initrd", guest / "initrd", "-append", "quiet panic=-1 " + append,
+                "-drive", drive,
                 "-device", "virtio-serial",
                 "-chardev", "socket,id=agent,path=%s,server=on,wait=off" % channel,
                 "-device", "virtserialport,chardev=agent,name=org.gpup.test",
                 "-qmp", "unix:%s,server=on,wait=off" % self.control,
                 "-chardev", "socket,id=vgpu,path=%s" % sock,
-                "-vga", "std", "-device", "vhost-user-gpu-pci,id=gpu,chardev=vgpu"], env=env, **quiet)
+                "-vga", "std", "-device", "vhost-user-gpu-pci,id=gpu,chardev=vgpu", *arguments],
+                env=env, **quiet)
         try:
             self.guest = lablib.Guest(name, channel)
         except lablib.Failed:

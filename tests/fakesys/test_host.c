@@ -184,7 +184,7 @@ static void replaced(struct fixture *f, gconstpointer data)
                          "driver=gpu serial=00112233445566bb");
     boot(f);
     g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 0);
-    g_assert_true(has_problem(f, "not here any more"));
+    g_assert_true(has_problem(f, "in the place of"));
 }
 
 static void driver_fails_at_boot(struct fixture *f, gconstpointer data)
