@@ -29,9 +29,12 @@ def met(value, goal):
 
 
 class Benchmark:
-    def __init__(self, doc):
+    def __init__(self, doc, options=None):
+        """`options` adds some of its own to the parser."""
         parser = argparse.ArgumentParser(description=doc)
         parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+        if options:
+            options(parser)
         self.args = parser.parse_args()
         self.cases = []
 

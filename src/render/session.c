@@ -192,6 +192,10 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
     if (poll(fds, 3, timeout) < 0 && errno != EINTR)
         return gpup_error_set(err, errno, "poll: %s", strerror(errno));
     gpup_ring_wake_clear(render->command_fd);
+    /* Also of a fence that was reported before virglrenderer wrote to its descriptor: it is only
+     * read there, and would wake us for ever. */
+    if (fds[2].revents)
+        virgl_renderer_poll();
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The device process with its renderer (software), driven as a guest's kernel does it. */
@@ -293,6 +294,47 @@ static void hung_renderer(struct frontend *f, gconstpointer data)
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 2), ==, OK);
 }
 
+static gint64 cpu_ns(pid_t pid)
+{
+    struct timespec t;
+    clockid_t clock;
+
+    g_assert_cmpint(clock_getcpuclockid(pid, &clock), ==, 0);
+    g_assert_cmpint(clock_gettime(clock, &t), ==, 0);
+    return (gint64)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Between two frames neither process uses the CPU, however the last fence came. */
+static void still_between_frames(struct frontend *f, gconstpointer data)
+{
+    struct virtio_gpu_transfer_host_3d c = {.hdr = {.type = VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D,
+                                                    .flags = VIRTIO_GPU_FLAG_FENCE,
+                                                    .ctx_id = 1},
+                                            .box = {0, 0, 0, WIDTH, HEIGHT, 1},
+                                            .resource_id = 10,
+                                            .stride = WIDTH * 4};
+    struct virtio_gpu_ctx_resource attach = {
+        .hdr = {.type = VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, .ctx_id = 1}, .resource_id = 10};
+    const gint64 most = 2 * 1000000;
+
+    frontend_start_drawing(f, 1, 10);
+    for (unsigned round = 0; round < 400; round++) {
+        gint64 renderer, device;
+
+        frontend_offer(f, &c, sizeof(c), NULL, 0, sizeof(struct virtio_gpu_ctrl_hdr));
+        for (unsigned i = 0; i < round % 24; i++)
+            frontend_offer(f, &attach, sizeof(attach), NULL, 0, sizeof(struct virtio_gpu_ctrl_hdr));
+        for (unsigned i = 0; i <= round % 24; i++)
+            frontend_wait(f, NULL, 0);
+        g_usleep(1000); /* what is left to do */
+        renderer = cpu_ns(frontend_renderer(f));
+        device = cpu_ns(f->pid);
+        g_usleep(3000);
+        g_assert_cmpint(cpu_ns(frontend_renderer(f)) - renderer, <, most);
+        g_assert_cmpint(cpu_ns(f->pid) - device, <, most);
+    }
+}
+
 /* Commands that lie waiting in the queue while the renderer dies are all answered, in order. */
 static void killed_with_work_in_flight(struct frontend *f, gconstpointer data)
 {
@@ -332,6 +374,7 @@ int main(int argc, char **argv)
         {"/device/probing", probing},
         {"/device/drawing", drawing},
         {"/device/idle", idle},
+        {"/device/still", still_between_frames},
         {"/device/dumb-buffers", dumb_buffers},
         {"/device/memory-limit", memory_limit},
         {"/device/hostile-streams", hostile_streams},
