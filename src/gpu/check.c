@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gpu/check.h"
 
+#include "gpu/check_group.h"
 #include "gpu/pci.h"
 #include "gpu/sysfs.h"
 #include "gpu/vfio.h"
@@ -324,23 +325,10 @@ static void check_interface(struct checkup *c)
 
 static void check_group(struct checkup *c)
 {
-    g_autoptr(GPtrArray) members = gpup_sysfs_list(c->pci->dir, "iommu_group/devices");
-    size_t card = strlen(c->pci->address) - strlen("0");
+    struct gpup_finding *found = gpup_check_group(c->system, c->pci);
 
-    for (guint i = 0; i < members->len; i++) {
-        g_autoptr(gpup_pci) other = gpup_pci_read(c->system, members->pdata[i]);
-
-        if (!other || other->class >> 16 == 0x06 ||
-            strncmp(other->address, c->pci->address, card) == 0)
-            continue;
-        SAY(c, WARN, "acs",
-            "move the card to a slot of its own root port, or switch on ACS in the firmware",
-            "it shares its IOMMU group with %s: they go to VMs together only (no ACS)",
-            gpup_pci_short(other->address));
-        return;
-    }
-    if (members->len > 0)
-        SAY(c, OK, "acs", NULL, "IOMMU group of its own");
+    if (found)
+        g_ptr_array_add(c->findings, found);
 }
 
 static bool is_hardware(const struct gpup_pci *pci)

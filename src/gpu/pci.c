@@ -170,6 +170,20 @@ static uint32_t le32(const guint8 *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+gsize gpup_pci_find_extended(const guint8 *config, gsize size, unsigned id)
+{
+    gsize at = 0x100;
+
+    for (int guard = 0; guard < 96 && at >= 0x100 && at + 4 <= size; guard++) {
+        uint32_t header = le32(config + at);
+
+        if ((header & 0xffff) == id)
+            return at;
+        at = header >> 20;
+    }
+    return 0;
+}
+
 /* The Device Serial Number capability (PCI Express Base Specification, 7.9.3), or 0. Extended
  * configuration space can be read by root only. */
 static guint64 device_serial(const struct gpup_pci *pci)
@@ -177,20 +191,15 @@ static guint64 device_serial(const struct gpup_pci *pci)
     g_autofree char *path = g_build_filename(pci->dir, "config", NULL);
     g_autofree char *text = NULL;
     const guint8 *config;
-    gsize size = 0;
-    unsigned at = 0x100;
+    gsize size = 0, at;
 
     if (!g_file_get_contents(path, &text, &size, NULL))
         return 0;
     config = (const guint8 *)text;
-    for (int guard = 0; guard < 96 && at >= 0x100 && at + 12 <= size; guard++) {
-        uint32_t header = le32(config + at);
-
-        if ((header & 0xffff) == 0x0003)
-            return (guint64)le32(config + at + 8) << 32 | le32(config + at + 4);
-        at = header >> 20;
-    }
-    return 0;
+    at = gpup_pci_find_extended(config, size, 0x0003);
+    if (at == 0 || at + 12 > size)
+        return 0;
+    return (guint64)le32(config + at + 8) << 32 | le32(config + at + 4);
 }
 
 static char *stable_key(const struct gpup_system *system, const struct gpup_pci *pci)

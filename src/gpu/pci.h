@@ -32,6 +32,10 @@ bool gpup_pci_is_address(const char *text);
 /* 03:00.0 for 0000:03:00.0. Borrowed. */
 const char *gpup_pci_short(const char *address);
 
+/* Where in a configuration space an extended capability begins (PCI Express Base
+ * Specification, 7.6.3), or 0. */
+gsize gpup_pci_find_extended(const guint8 *config, gsize size, unsigned id);
+
 /* A GPU with what its PCI function tells: id, stable key, name, vendor, driver, render node. */
 struct gpup_gpu *gpup_pci_gpu(const struct gpup_system *system, const struct gpup_pci *pci);
 

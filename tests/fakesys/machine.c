@@ -184,12 +184,14 @@ static void add_group(struct device *d)
     tree_file(0666, "", "/dev/vfio/%d", d->group);
 }
 
+/* parent: the bridge that it is behind, or NULL. */
 static struct device *new_device(const char *address, const char *parent)
 {
     struct device *d = g_new0(struct device, 1);
 
     d->address = g_strdup(address);
-    d->dir = g_strdup_printf("/sys/devices/pci0000:00/%s/%s", parent, address);
+    d->dir = parent ? g_strdup_printf("/sys/devices/pci0000:00/%s/%s", parent, address)
+                    : g_strdup_printf("/sys/devices/pci0000:00/%s", address);
     d->facts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     d->failures = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     d->vfs = g_ptr_array_new();
@@ -223,6 +225,20 @@ static void drop(struct device *d)
 
 /* ---- VFs ---- */
 
+/* drivers/iommu/iommu.c: what is behind a bridge without ACS is in the bridge's group. */
+static int group_for(const struct device *d)
+{
+    g_autofree char *above = g_path_get_dirname(d->dir);
+    g_autofree char *address = g_path_get_basename(above);
+    struct device *bridge = find(address);
+
+    if (!iommu)
+        return -1;
+    if (bridge && strcmp(device_fact(bridge, "acs", "on"), "on") != 0)
+        return bridge->group;
+    return next_group++;
+}
+
 /* devfn + offset + stride * index, carrying into the bus number. */
 static char *vf_address(const struct device *pf, int index)
 {
@@ -248,7 +264,7 @@ static void add_vf(struct device *pf, int index)
                device_fact(pf, "class", "0x030000"));
     tree_link(to_vf, "%s/virtfn%d", pf->dir, index);
     tree_link(to_pf, "%s/physfn", vf->dir);
-    vf->group = !iommu ? -1 : device_fact(pf, "shared-group", NULL) ? pf->group : next_group++;
+    vf->group = iommu && device_fact(pf, "shared-group", NULL) ? pf->group : group_for(vf);
     add_group(vf);
     g_ptr_array_add(pf->vfs, vf);
     if (pf->autoprobe && home_driver(vf) && !device_fact(pf, "no-vf-driver", NULL))
@@ -395,6 +411,46 @@ static void add_serial(struct device *d)
         n->value[0x104 + i] = (char)(serial >> (8 * i));
 }
 
+/* "a=1 b=2" */
+static void add_facts(struct device *d, char **words)
+{
+    for (char **word = words; *word; word++) {
+        char **pair = g_strsplit(*word, "=", 2);
+
+        g_hash_table_replace(d->facts, g_strdup(pair[0]), g_strdup(pair[1] ? pair[1] : "1"));
+        g_strfreev(pair);
+    }
+}
+
+/* A root port: its configuration space has a PCI Express capability at 0x40 and, unless it lacks
+ * it, the extended one of ACS at 0x100, where the kernel has switched it on or not. */
+static void add_bridge(const char *address, char **words)
+{
+    struct device *d = new_device(address, NULL);
+    const char *acs;
+    struct node *n;
+
+    add_facts(d, words);
+    acs = device_fact(d, "acs", "on");
+    d->group = iommu ? next_group++ : -1;
+    add_common(d, "0x8086", "0xa110", "0x060400");
+    add_group(d);
+    n = device_file(d, 0644, "", "config");
+    g_free(n->value);
+    n->value = g_malloc0(512);
+    n->number = 512;
+    n->value[0x06] = 0x10;
+    n->value[0x34] = 0x40;
+    n->value[0x40] = 0x10;
+    n->value[0x42] = 0x42;
+    if (strcmp(acs, "none") == 0)
+        return;
+    n->value[0x100] = 0x0d;
+    n->value[0x102] = 1;
+    n->value[0x104] = 0x1d;
+    n->value[0x106] = strcmp(acs, "on") == 0 ? 0x1d : 0;
+}
+
 static void add_gpu(const char *address, char **words)
 {
     struct device *d;
@@ -405,13 +461,8 @@ static void add_gpu(const char *address, char **words)
             parent = *word + strlen("parent=");
     }
     d = new_device(address, parent);
-    for (char **word = words; *word; word++) {
-        char **pair = g_strsplit(*word, "=", 2);
-
-        g_hash_table_replace(d->facts, g_strdup(pair[0]), g_strdup(pair[1] ? pair[1] : "1"));
-        g_strfreev(pair);
-    }
-    d->group = iommu ? next_group++ : -1;
+    add_facts(d, words);
+    d->group = group_for(d);
     if (device_fact(d, "with", NULL) && find(device_fact(d, "with", NULL)))
         d->group = find(device_fact(d, "with", NULL))->group;
     add_common(d, device_fact(d, "vendor", "0x1234"), device_fact(d, "device", "0x0001"),
@@ -548,6 +599,10 @@ int machine_control(char *line)
     }
     if (n == 2 && strcmp(words[0], "drop") == 0) {
         tree_remove("%s", words[1]);
+        return 0;
+    }
+    if (n >= 2 && strcmp(words[0], "bridge") == 0) {
+        add_bridge(words[1], words + 2);
         return 0;
     }
     if (n >= 2 && strcmp(words[0], "add") == 0) {

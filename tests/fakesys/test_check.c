@@ -57,7 +57,7 @@ static void all_is_well(struct fake *f, gconstpointer data)
     is(f, "driver", GPU, GPUP_FINDING_OK, "xe");
     is(f, "sriov", GPU, GPUP_FINDING_OK, "24 VFs");
     is(f, "interface", GPU, GPUP_FINDING_OK, "sriov_admin");
-    is(f, "acs", GPU, GPUP_FINDING_OK, "of its own");
+    is(f, "acs", GPU, GPUP_FINDING_OK, "groups of their own");
     is(f, "guest-driver", GPU, GPUP_FINDING_OK, "Arc Pro");
     says_nothing_of(f, "model", GPU);
     says_nothing_of(f, "confinement", NULL);
@@ -124,6 +124,62 @@ static void groups(struct fake *f, gconstpointer data)
     fake_order(f, "add 0000:05:00.0 vendor=0x8086 device=0x10c9 class=0x020000 driver=igb "
                   "with=" GPU);
     is(f, "acs", GPU, GPUP_FINDING_WARN, "shares its IOMMU group with 05:00.0");
+    fake_order(f, "remove 0000:05:00.0");
+    fake_order(f, "vfs " GPU " 3");
+    is(f, "acs", GPU, GPUP_FINDING_OK, "each of its 3 VFs has");
+}
+
+/* What its VFs will be grouped with, before there are any. */
+static void bridges(struct fake *f, gconstpointer data)
+{
+    fake_order(f, "bridge 0000:00:01.0 acs=on");
+    add(f);
+    is(f, "acs", GPU, GPUP_FINDING_OK, "VFs will have IOMMU groups of their own");
+    fake_order(f, "remove " GPU);
+    fake_order(f, "remove 0000:00:01.0");
+    fake_order(f, "bridge 0000:00:01.0 acs=none");
+    add(f);
+    is(f, "acs", GPU, GPUP_FINDING_FAIL, "bridge 00:01.0 (it has no ACS), and so will its VFs");
+    fake_order(f, "vfs " GPU " 2");
+    is(f, "acs", GPU, GPUP_FINDING_FAIL, "VF 03:00.1 shares its IOMMU group with 03:00.0");
+    fake_order(f, "remove " GPU);
+    fake_order(f, "remove 0000:00:01.0");
+    fake_order(f, "bridge 0000:00:01.0 acs=off");
+    add(f);
+    is(f, "acs", GPU, GPUP_FINDING_FAIL, "its ACS is off");
+    /* for users, who cannot read it */
+    fake_order(f, "drop /sys/devices/pci0000:00/0000:00:01.0/config");
+    is(f, "acs", GPU, GPUP_FINDING_FAIL, "(no ACS), and so");
+}
+
+/* A whole GPU needs a group for itself and its card's other functions. */
+static void group_of_a_whole_one(struct fake *f, gconstpointer data)
+{
+    fake_order(f, "bridge 0000:00:01.0 acs=none");
+    fake_order(f, "add " GPU " vendor=0x1002 device=0x7480 class=0x030000 driver=vfio-pci");
+    is(f, "acs", GPU, GPUP_FINDING_WARN, "the bridge 00:01.0 (it has no ACS)");
+    fake_order(f, "remove " GPU);
+    fake_order(f, "remove 0000:00:01.0");
+    fake_order(f, "bridge 0000:00:01.0 acs=on");
+    fake_order(f, "add " GPU " vendor=0x1002 device=0x7480 class=0x030000 driver=vfio-pci");
+    fake_order(f, "add 0000:03:00.1 class=0x040300 driver=snd_hda_intel with=" GPU);
+    is(f, "acs", GPU, GPUP_FINDING_OK, "IOMMU group of its own");
+}
+
+/* Without an IOMMU there are no groups: only the bridges tell. */
+static void groups_to_come(struct fake *f, gconstpointer data)
+{
+    fake_order(f, "iommu off");
+    fake_order(f, "bridge 0000:00:01.0 acs=off");
+    add(f);
+    is(f, "acs", GPU, GPUP_FINDING_OK, "nothing above it lacks ACS");
+    fake_order(f, "remove 0000:00:01.0");
+    fake_order(f, "bridge 0000:00:01.0 acs=none");
+    fake_order(f, "remove " GPU);
+    add(f);
+    is(f, "acs", GPU, GPUP_FINDING_WARN, "with the IOMMU on");
+    fake_order(f, "drop /sys/devices/pci0000:00/0000:00:01.0/config");
+    says_nothing_of(f, "acs", GPU);
 }
 
 static void confinement(struct fake *f, gconstpointer data)
@@ -145,9 +201,15 @@ int main(int argc, char **argv)
         const char *path;
         void (*func)(struct fake *, gconstpointer);
     } tests[] = {
-        {"/check/all-is-well", all_is_well}, {"/check/no-iommu", no_iommu},
-        {"/check/firmware", firmware},       {"/check/drivers", drivers},
-        {"/check/models", models},           {"/check/groups", groups},
+        {"/check/all-is-well", all_is_well},
+        {"/check/no-iommu", no_iommu},
+        {"/check/firmware", firmware},
+        {"/check/drivers", drivers},
+        {"/check/models", models},
+        {"/check/groups", groups},
+        {"/check/bridges", bridges},
+        {"/check/group-of-a-whole-one", group_of_a_whole_one},
+        {"/check/groups-to-come", groups_to_come},
         {"/check/confinement", confinement},
     };
 

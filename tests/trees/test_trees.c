@@ -96,6 +96,8 @@ static void with_iommu(struct tree *t, gconstpointer name)
     unused(t, name);
     g_assert_cmpint(level(findings, "iommu", NULL), ==, GPUP_FINDING_OK);
     g_assert_cmpint(level(findings, "acs", "0000:01:00.0"), ==, GPUP_FINDING_OK);
+    /* it has no VFs yet, and shares the group of its port */
+    g_assert_cmpint(level(findings, "acs", "0000:02:00.0"), ==, GPUP_FINDING_FAIL);
 }
 
 /* The same machine with its IOMMU switched off. */
@@ -112,9 +114,12 @@ static void without_iommu(struct tree *t, gconstpointer name)
 static void four_vfs(struct tree *t, gconstpointer name)
 {
     g_autoptr(gpup_inventory) inventory = gpup_inventory_new(&t->system, NULL);
+    g_autoptr(GPtrArray) findings = gpup_check(&t->system);
     size_t n;
     struct gpup_gpu *const *gpus = gpup_inventory_gpus(inventory, &n);
 
+    g_assert_cmpint(level(findings, "acs", "0000:01:00.0"), ==, GPUP_FINDING_OK);
+    g_assert_cmpint(level(findings, "acs", "0000:02:00.0"), ==, GPUP_FINDING_FAIL);
     g_assert_cmpuint(n, ==, 2);
     g_assert_cmpuint(gpus[0]->n_slots, ==, 4);
     g_assert_true(gpus[0]->foreign);
