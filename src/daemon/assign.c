@@ -135,8 +135,11 @@ static int build_adapter(struct gpup_call *call, const char *vm, GVariant *entri
     GVariantIter iter;
     const char *name;
     GVariant *value;
-    int ret = adapter ? 0 : gpup_error_set(err, ENOMEM, "out of memory");
+    int ret = 0;
 
+    *out = NULL;
+    if (!adapter)
+        return gpup_error_set(err, ENOMEM, "out of memory");
     g_variant_iter_init(&iter, entries);
     while (ret == 0 && g_variant_iter_next(&iter, "{&sv}", &name, &value)) {
         has_kind |= strcmp(name, "kind") == 0;

@@ -75,8 +75,8 @@ static void on_authority(GObject *source, GAsyncResult *result, void *data)
     g_autoptr(PolkitAuthority) authority = polkit_authority_get_finish(result, &error);
     g_autoptr(PolkitSubject) subject = NULL;
     GDBusMessage *message = g_dbus_method_invocation_get_message(check->invocation);
-    gboolean interactive =
-        g_dbus_message_get_flags(message) & G_DBUS_MESSAGE_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION;
+    gboolean interactive = (g_dbus_message_get_flags(message) &
+                            G_DBUS_MESSAGE_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION) != 0;
 
     if (!authority) {
         g_warning("polkit: %s", error->message);

@@ -149,18 +149,19 @@ struct gpup_lease *gpup_lease_new(const struct gpup_server_setup *setup, int soc
     struct gpup_lease *lease;
     struct gpup_peer peer;
     char adapter[sizeof(hello->adapter)];
-    int ret = gpup_peer_of(sock, &peer, err);
 
     g_strlcpy(adapter, hello->adapter, sizeof(adapter));
+    if (gpup_peer_of(sock, &peer, err) < 0)
+        return NULL;
     claim = gpup_host_claim(setup->host, adapter);
-    if (ret == 0 && !claim)
-        ret = gpup_error_set(err, ENOENT,
-                             "no VM with this adapter is starting or running: is the hook in "
-                             "/etc/libvirt/hooks/qemu.d/gpup executable? (restart libvirtd after "
-                             "adding it)");
-    if (ret == 0)
-        ret = gpup_peer_check(setup->folders->libvirt_run, claim->domain, &peer, err);
-    if (ret < 0)
+    if (!claim) {
+        gpup_error_set(err, ENOENT,
+                       "no VM with this adapter is starting or running: is the hook in "
+                       "/etc/libvirt/hooks/qemu.d/gpup executable? (restart libvirtd after "
+                       "adding it)");
+        return NULL;
+    }
+    if (gpup_peer_check(setup->folders->libvirt_run, claim->domain, &peer, err) < 0)
         return NULL;
     lease = g_rc_box_new0(struct gpup_lease);
     lease->setup = *setup;

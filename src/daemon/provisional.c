@@ -98,7 +98,7 @@ static struct move *next_move(struct gpup_daemon *d)
 
     for (guint i = 0; i < vms->len; i++) {
         const struct gpup_vm *vm = vms->pdata[i];
-        struct gpup_device device;
+        struct gpup_device device = {0};
         struct move *move;
 
         if (!may_move(d, vm) || choose(d, vm->adapter, vm->name, vm->uuid, &device, NULL) < 0 ||

@@ -17,8 +17,6 @@
 #define MAX_MESSAGE (256 * 1024)
 #define KILL_MS     500 /* for a killed process to go */
 
-extern char **environ;
-
 static const struct {
     const char *name;
     unsigned timeout_ms; /* the kernel itself takes up to a second, vendors' tools several */

@@ -308,7 +308,7 @@ int execute(struct render *render, struct gpup_error **err)
     const struct gpup_record *record = render->record;
     int r;
 
-    if (record->type == 0 || record->type >= sizeof(commands) / sizeof(*commands))
+    if (record->type >= sizeof(commands) / sizeof(*commands) || commands[record->type].size == 0)
         return gpup_error_set(err, EPROTO, "unknown command %u", record->type);
     if (record->size < commands[record->type].size)
         return gpup_error_set(err, EPROTO, "command %u is too short (%u bytes)", record->type,

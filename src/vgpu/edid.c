@@ -43,7 +43,7 @@ static void text_descriptor(uint8_t *d, uint8_t tag, const char *text)
 
     d[3] = tag;
     memset(d + 5, ' ', 13);
-    memcpy(d + 5, text, n);
+    memcpy(d + 5, text, n); /* NOLINT(bugprone-not-null-terminated-result): no string */
     if (n < 13)
         d[5 + n] = '\n';
 }

@@ -114,7 +114,7 @@ int guest_memory_add(struct guest_memory *memory, uint64_t guest, uint64_t user,
                                     .offset = offset,
                                     .fd = owned,
                                     .map = map};
-    owned = -1;
+    owned = -1; /* NOLINT(clang-analyzer-deadcode.DeadStores): close_fd reads it */
     *id = region->id;
     return 0;
 }

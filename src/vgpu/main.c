@@ -129,7 +129,7 @@ static int accept_front_end(const char *path, struct gpup_error **err)
     if (strlen(path) >= sizeof(address.sun_path))
         return gpup_error_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu characters",
                               path, sizeof(address.sun_path) - 1);
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path));
     listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 &&
         listen(listener, 1) == 0)

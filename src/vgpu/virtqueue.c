@@ -54,6 +54,7 @@ static void make_stale(struct virtqueue_element *element)
     *element->link = element->next;
     if (element->next)
         element->next->link = element->link;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): those in the list have a queue */
     element->queue->n_elements--;
     element->queue = NULL;
 }

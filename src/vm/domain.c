@@ -292,7 +292,8 @@ int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
     if (ret < 0)
         return ret;
     edit.domain = xmlDocGetRootElement(doc);
-    edit.name = name = name_of(edit.domain);
+    name = name_of(edit.domain);
+    edit.name = name;
     ret = add_to(&edit, adapter, err);
     if (ret < 0)
         return ret;

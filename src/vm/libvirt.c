@@ -363,7 +363,7 @@ int gpup_manager_move(struct gpup_manager *manager, const char *vm,
 {
     g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = NULL;
     g_autofree char *before = NULL, *after = NULL;
     int ret = open_domain(manager, vm, &connection, &domain, err);
 
