@@ -55,8 +55,10 @@ int gpup_host_end_passthrough(struct gpup_host *h, struct gpup_change *change, c
     int ret = gpup_change_end(change, err);
     struct gpup_gpu *gpu = gpup_host_gpu_by_key(h, key);
 
-    if (ret == 0 && !gpu)
-        ret = gpup_error_set(err, ENODEV, "the GPU is gone");
+    if (ret == 0 && !gpu) {
+        gpup_host_tell(h);
+        return gpup_error_set(err, ENODEV, "the GPU is gone");
+    }
     if (ret == 0)
         ret = gpup_store_set_whole(h->folders->state, gpu, on, err);
     if (ret == 0)
@@ -83,8 +85,10 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
 
     GPUP_FAULT("gpupd.partition.made");
     gpu = gpup_host_gpu_by_key(h, key);
-    if (ret == 0 && !gpu)
-        ret = gpup_error_set(err, ENODEV, "the GPU is gone");
+    if (ret == 0 && !gpu) {
+        gpup_host_tell(h);
+        return gpup_error_set(err, ENODEV, "the GPU is gone");
+    }
     if (ret == 0) {
         ret = gpup_store_set_count(h->folders->state, gpu, count, err);
         if (ret < 0) /* what would not outlive a reboot is not done at all */
