@@ -19,6 +19,13 @@ static int status_of(int r)
     return r > 0 ? -r : r == -1 ? -EIO : r;
 }
 
+/* virglrenderer makes the OpenGL context current that it creates or destroys, and goes on taking
+ * the one before it for current: the next stream of that one would draw in the wrong one. */
+static void make_known_context_current(void)
+{
+    virgl_renderer_force_ctx_0();
+}
+
 static int context_create(struct render *render, const void *data)
 {
     const struct gpup_cmd_context *cmd = data;
@@ -30,6 +37,7 @@ static int context_create(struct render *render, const void *data)
     if (r < 0)
         return r;
     r = status_of(virgl_renderer_context_create(cmd->context, cmd->name_length, cmd->name));
+    make_known_context_current();
     if (r < 0)
         context_remove(&render->objects, cmd->context);
     return r;
@@ -42,6 +50,7 @@ static int context_destroy(struct render *render, const void *data)
     if (!context_known(&render->objects, cmd->context))
         return -ENOENT;
     virgl_renderer_context_destroy(cmd->context);
+    make_known_context_current();
     context_remove(&render->objects, cmd->context);
     return 0;
 }
@@ -264,6 +273,7 @@ static int reset(struct render *render, const void *data)
         virgl_renderer_context_destroy(id);
         context_remove(&render->objects, id);
     }
+    make_known_context_current();
     for (size_t bucket = 0; bucket < RESOURCE_BUCKETS; bucket++)
         while (render->objects.resources[bucket]) {
             struct resource *resource = render->objects.resources[bucket];

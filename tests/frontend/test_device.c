@@ -227,6 +227,32 @@ static void hostile_commands(struct frontend *f, gconstpointer data)
     frontend_assert_draws(f, 1, 10);
 }
 
+/* Clears what a stream before this one made the context's target; its first pixel. */
+static uint32_t clear_again(struct frontend *f, float green)
+{
+    uint32_t stream[] = {7 | 8u << 16, 4, 0, 0, 0, 0, 0, 0, 0};
+    uint32_t pixel;
+
+    memcpy(&stream[3], &green, sizeof(green));
+    g_assert_cmphex(frontend_submit(f, 1, stream, G_N_ELEMENTS(stream)), ==, OK);
+    memset(f->memory + FRONTEND_DATA, 0xee, PIXELS);
+    g_assert_cmphex(
+        frontend_transfer(f, VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, 1, 10, WIDTH, HEIGHT), ==, OK);
+    memcpy(&pixel, f->memory + FRONTEND_DATA, sizeof(pixel));
+    return pixel;
+}
+
+/* A program that starts or ends makes or destroys a context between two streams of another one. */
+static void others_come_and_go(struct frontend *f, gconstpointer data)
+{
+    frontend_start_drawing(f, 1, 10);
+    frontend_assert_draws(f, 1, 10);
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 2), ==, OK);
+    g_assert_cmphex(clear_again(f, 1.0f), ==, 0x0000ff00);
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 2), ==, OK);
+    g_assert_cmphex(clear_again(f, 0.0f), ==, 0x00000000);
+}
+
 static void stop_and_cont(struct frontend *f, gconstpointer data)
 {
     frontend_start_drawing(f, 1, 10);
@@ -379,6 +405,7 @@ int main(int argc, char **argv)
         {"/device/memory-limit", memory_limit},
         {"/device/hostile-streams", hostile_streams},
         {"/device/hostile-commands", hostile_commands},
+        {"/device/others-come-and-go", others_come_and_go},
         {"/device/stop-cont", stop_and_cont},
         {"/device/reboot", reboot},
         {"/device/killed-renderer", killed_renderer},
