@@ -16,18 +16,25 @@
 
 /* A guest can make the renderer complain without end; the log is not its disk quota. */
 #define MAX_LOG_LINES 64
+#define MAX_LOG_LINE  200
 
 #define DRM_MAJOR     226
 
+/* The first line, without what a terminal or a reader of logs takes for more than text. */
 static void log_line(const char *text)
 {
     static unsigned int lines;
+    char line[MAX_LOG_LINE];
+    size_t n = 0;
 
     if (lines >= MAX_LOG_LINES)
         return;
     if (++lines == MAX_LOG_LINES)
         text = "(further messages of the renderer are dropped)";
-    fprintf(stderr, "gpup-render: %.*s\n", (int)strcspn(text, "\n"), text);
+    for (; *text && *text != '\n' && n < sizeof(line) - 1; text++)
+        line[n++] = *text >= ' ' && *text <= '~' ? *text : '?';
+    line[n] = '\0';
+    fprintf(stderr, "gpup-render: %s\n", line);
 }
 
 #ifdef HAVE_VIRGL_LOG_CALLBACK

@@ -159,6 +159,9 @@ class Seen:
                  "vm files": names_in("run/gpup/vm"), "device processes": len(processes("gpup-vgpu"))}
         wanted = {"holders": self.running, "reservations": ours, "vm files": ours,
                   "device processes": len([n for n in self.running if n not in BEREFT])}
+        unknown = [n for n in self.running if not self.partitions.get(n)]
+        if unknown:  # gpupd has just heard of them
+            return "%s not in gpup vm list" % unknown
         return True if state == wanted else "%s, not %s" % (state, wanted)
 
 

@@ -24,12 +24,14 @@
 #define WAIT_MS      20000
 #define GUEST_MEMORY (UINT64_C(1) << 20)
 
+#define LOGGED       (-1) /* what it says is kept */
+
 #define WIDTH        64u
 #define HEIGHT       32u
 
 struct peer {
     pid_t pid;
-    int pidfd, sock, command_fd, event_fd;
+    int pidfd, sock, command_fd, event_fd, log_fd;
     unsigned char *shared, *guest;
     int shared_fd, guest_fd;
     struct gpup_render_setup setup;
@@ -50,13 +52,13 @@ static void start(struct peer *peer)
     char *envp[] = {(char *)"LP_NUM_THREADS=2", NULL};
     GPUP_AUTO_ERROR err = NULL;
     int socks[2];
-    struct sandbox_fd fds[1] = {{.target = 3}};
+    struct sandbox_fd fds[2] = {{.target = 3}, {.target = 2, .fd = peer->log_fd}};
     struct sandbox_spec spec = {
         .path = program,
         .argv = argv,
         .envp = envp,
         .fds = fds,
-        .n_fds = 1,
+        .n_fds = peer->log_fd >= 0 ? 2 : 1,
         .namespaces = true,
         .set_ids = geteuid() == 0,
         .uid = 65534,
@@ -147,6 +149,7 @@ static void setup(struct peer *peer, gconstpointer data)
 {
     memset(peer, 0, sizeof(*peer));
     make_shared(peer);
+    peer->log_fd = GPOINTER_TO_INT(data) == LOGGED ? memfd_create("log", MFD_CLOEXEC) : -1;
     start(peer);
     peer->guest_fd = memfd_create("guest", MFD_CLOEXEC);
     g_assert_cmpint(ftruncate(peer->guest_fd, GUEST_MEMORY), ==, 0);
@@ -162,6 +165,8 @@ static void teardown(struct peer *peer, gconstpointer data)
     close(peer->event_fd);
     close(peer->shared_fd);
     close(peer->guest_fd);
+    if (peer->log_fd >= 0)
+        close(peer->log_fd);
     munmap(peer->shared, peer->setup.shared_size);
     munmap(peer->guest, GUEST_MEMORY);
 }
@@ -413,6 +418,67 @@ static void test_refusals(struct peer *peer, gconstpointer data)
     g_assert_cmpint(wait_exit(peer), ==, 0);
 }
 
+/* A shader whose text is the guest's, by a command stream. */
+static int create_shader(struct peer *peer, uint32_t context, uint32_t type, const char *text)
+{
+    const uint32_t length = (uint32_t)strlen(text) + 1, words = 6 + (length + 3) / 4;
+    struct {
+        struct gpup_cmd_submit cmd;
+        uint32_t dwords[256];
+    } stream = {.cmd = {.context = context, .n_dwords = words}};
+    const uint32_t head[] = {
+        HEADER(1 /* create object */, 4 /* shader */, words - 1), 200 + type, type, length, 300, 0};
+
+    g_assert_cmpuint(words, <=, G_N_ELEMENTS(stream.dwords));
+    memcpy(stream.dwords, head, sizeof(head));
+    memcpy(stream.dwords + G_N_ELEMENTS(head), text, length);
+    return CALL(peer, GPUP_CMD_SUBMIT, &stream);
+}
+
+static char *log_of(struct peer *peer)
+{
+    off_t size = lseek(peer->log_fd, 0, SEEK_END);
+    char *text = g_malloc0((gsize)size + 1);
+
+    g_assert_cmpint(pread(peer->log_fd, text, (size_t)size, 0), ==, size);
+    return text;
+}
+
+/* What the guest named and wrote is not the log's: neither its words nor characters that would
+ * look like another line or move a terminal's cursor. */
+static void test_log(struct peer *peer, gconstpointer data)
+{
+    static const char *const shaders[] = {
+        "FRAG\nDCL WORDOFTHEGUEST\n\033[31m", "VERT\nWORDOFTHEGUEST\033]0;x\007", "WORDOFTHEGUEST",
+        "FRAG\nDCL IN[0], GENERIC[0], PERSPECTIVE\nDCL OUT[0], COLOR\n"
+        "IMM[0] FLT32 {WORDOFTHEGUEST}\n0: MOV OUT[0], IN[0]\n1: END\n"};
+    struct gpup_cmd_context named = {.context = 2, .name_length = 40};
+    g_autofree char *text = NULL;
+
+    g_strlcpy(named.name, "WORDOFTHEGUEST\033[2J\r\nforged line", sizeof(named.name));
+    send_setup(peer);
+    receive_ready(peer);
+    g_assert_cmpint(CALL(peer, GPUP_CMD_CONTEXT_CREATE, &named), ==, 0);
+    g_assert_cmpint(clear(peer, 2, 99), <, 0); /* no such resource */
+    for (guint i = 0; i < G_N_ELEMENTS(shaders); i++) {
+        struct gpup_cmd_context context = {.context = 3 + i};
+
+        g_assert_cmpint(CALL(peer, GPUP_CMD_CONTEXT_CREATE, &context), ==, 0);
+        create_resource(peer, 10 + i);
+        clear(peer, 3 + i, 10 + i); /* makes its sub-context */
+        create_shader(peer, 3 + i, i == 1 ? 0 : 1, shaders[i]);
+    }
+    shutdown(peer->sock, SHUT_RDWR);
+    g_assert_cmpint(wait_exit(peer), ==, 0);
+    text = log_of(peer);
+    g_test_message("%s", text);
+    g_assert_nonnull(strstr(text, "context"));
+    g_assert_null(strstr(text, "WORDOFTHEGUEST"));
+    g_assert_null(strstr(text, "forged"));
+    for (const char *at = text; *at; at++)
+        g_assert_true(*at == '\n' || g_ascii_isprint(*at));
+}
+
 /* More answers than the event ring holds: the renderer waits for us and loses none. */
 static void test_many_events(struct peer *peer, gconstpointer data)
 {
@@ -559,6 +625,7 @@ int main(int argc, char **argv)
     ADD("draw", 0, test_draw);
     ADD("reset", 0, test_reset);
     ADD("refusals", 0, test_refusals);
+    ADD("log", LOGGED, test_log);
     ADD("many-events", 0, test_many_events);
     ADD("end-without-setup", 0, test_end_without_setup);
     ADD("killed", 0, test_killed);
