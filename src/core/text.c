@@ -43,3 +43,30 @@ void gpup_text_clear(struct gpup_text *t)
     free(t->text);
     *t = (struct gpup_text){0};
 }
+
+/* How many bytes at p are a character that does not belong into a line of text. */
+static size_t unprintable(const unsigned char *p)
+{
+    if (p[0] < 0x20 || p[0] == 0x7f)
+        return 1;
+    if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) /* U+0080..U+009F */
+        return 2;
+    if (p[0] == 0xe2 && p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) /* U+2028..U+202E */
+        return 3;
+    if (p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9) /* U+2066..U+2069 */
+        return 3;
+    return 0;
+}
+
+void gpup_text_clean(char *text, bool multiline)
+{
+    char *to = text;
+
+    while (*text) {
+        size_t n = multiline && *text == '\n' ? 0 : unprintable((const unsigned char *)text);
+
+        *to++ = n > 0 ? '?' : *text;
+        text += n > 0 ? n : 1;
+    }
+    *to = '\0';
+}

@@ -17,6 +17,13 @@ void gpup_text_add(struct gpup_text *t, const char *fmt, ...) __attribute__((for
 char *gpup_text_take(struct gpup_text *t);
 void gpup_text_clear(struct gpup_text *t);
 
+/*
+ * Makes what somebody else has named (a VM) fit for a log or a terminal, in place: '?' stands for
+ * control characters (of ASCII and of ISO 8859-1 in UTF-8), for separators of lines, and for what
+ * turns the direction of writing. multiline: newlines stay.
+ */
+void gpup_text_clean(char *text, bool multiline);
+
 #define GPUP_AUTO_TEXT __attribute__((cleanup(gpup_text_clear))) struct gpup_text
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/events.h"
 
+#include "core/text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -314,11 +316,13 @@ static bool may_repeat(enum gpup_event_kind kind)
            kind == GPUP_EVENT_LIMIT || kind == GPUP_EVENT_RESET || kind == GPUP_EVENT_PROBLEM;
 }
 
-static char *cut(char *text)
+/* What others have named cannot look like an event of its own. */
+static char *cut(char *text, bool multiline)
 {
     char *valid = g_utf8_make_valid(text, -1);
 
     g_free(text);
+    gpup_text_clean(valid, multiline);
     if (strlen(valid) > MAX_TEXT) {
         char *end = g_utf8_find_prev_char(valid, valid + MAX_TEXT);
 
@@ -348,12 +352,12 @@ void gpup_events_add(struct gpup_events *events, enum gpup_event_kind kind, cons
         return;
     e = g_new0(struct event, 1);
     va_start(args, fmt);
-    e->text = cut(g_strdup_vprintf(fmt, args));
+    e->text = cut(g_strdup_vprintf(fmt, args), true);
     va_end(args);
     e->kind = kind;
-    e->user = cut(g_strdup(user));
-    e->gpu = cut(g_strdup(gpu ? gpu : ""));
-    e->vm = cut(g_strdup(vm ? vm : ""));
+    e->user = cut(g_strdup(user), false);
+    e->gpu = cut(g_strdup(gpu ? gpu : ""), false);
+    e->vm = cut(g_strdup(vm ? vm : ""), false);
     e->time = e->last = g_get_real_time();
     e->count = 1;
     like = may_repeat(kind) ? find_like(events, e) : NULL;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "vgpu/log.h"
 
+#include "core/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <syslog.h>
@@ -13,6 +15,7 @@ void vgpu_log(int level, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    gpup_text_clean(text, false);
     fprintf(stderr, "gpup-vgpu: %s\n", text);
     syslog(level, "%s", text);
 }

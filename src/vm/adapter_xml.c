@@ -3,6 +3,7 @@
 
 #include "core/adapter.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "vm/xml.h"
 
 #include <errno.h>
@@ -125,6 +126,8 @@ static int read_domain(const xmlNode *domain, struct gpup_domain_info *info,
     guint64 number;
 
     info->name = gpup_xml_child_text(domain, "name");
+    if (info->name)
+        gpup_text_clean(info->name, false); /* it is only for people */
     info->uuid = gpup_xml_child_text(domain, "uuid");
     if (!info->name || !*info->name)
         return gpup_error_set(err, EINVAL, "the VM's definition has no name");

@@ -85,7 +85,7 @@ static void are_kept(struct fixture *f, gconstpointer data)
                     "4 partitions*1\nno partition\n  line \"two\"\\*1\nthird*1\n");
         assert_said(f, 1, 0, NULL, NULL, "third*1\n");
         assert_said(f, 10, 1, "03:00.0", NULL, "third*1\n");
-        assert_said(f, 10, 0, NULL, "dé\tsk", "no partition\n  line \"two\"\\*1\n");
+        assert_said(f, 10, 0, NULL, "dé?sk", "no partition\n  line \"two\"\\*1\n");
         reopen(f);
     }
     g_assert_cmpint(g_stat(f->path, &st), ==, 0);
@@ -329,6 +329,10 @@ static void fields(struct fixture *f, gconstpointer data)
     g_assert_cmpstr(logged, ==, "refused libvirt  desk1 no partition (2 times)");
     gpup_events_add(f->events, GPUP_EVENT_PARTITION, "root", "03:00.0", NULL, "4");
     g_assert_cmpstr(logged, ==, "partition root 03:00.0  4");
+    /* a VM's name makes no event of its own */
+    gpup_events_add(f->events, GPUP_EVENT_START, GPUP_BY_LIBVIRT, NULL, "a\nGPUP_USER=root\033[2J",
+                    "%s: started", "a\r\033[2Jb");
+    g_assert_cmpstr(logged, ==, "start libvirt  a?GPUP_USER=root?[2J a??[2Jb: started");
 }
 
 int main(int argc, char **argv)
