@@ -220,11 +220,13 @@ def write_png(path, picture):
         chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b""))
 
 
-def stage(build=TOP / "build"):
-    """Installs the build where a lab takes it from."""
-    shutil.rmtree(build / "stage", ignore_errors=True)
+def stage(build=TOP / "build", where=None):
+    """Installs the build where a lab takes it from: build/stage, or a folder of its own for tests
+    that run beside others."""
+    where = pathlib.Path(where or build / "stage").resolve()
+    shutil.rmtree(where, ignore_errors=True)
     subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet"], check=True,
-                   env={"DESTDIR": str(build / "stage"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                   env={"DESTDIR": str(where), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                    stdout=subprocess.DEVNULL)
 
 

@@ -2,22 +2,28 @@
 #include "cli/bus.h"
 #include "cli/cli.h"
 #include "cli/gpu.h"
+#include "cli/values.h"
 
-#include <stdio.h>
-
-static int rescan(cli_bus *bus, const char *forget)
+static int rescan(cli_bus *bus, const char *forget, gboolean dry_run)
 {
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) lines = NULL;
-    gboolean done = forget ? gpup_manager_call_forget_sync(bus->manager, forget, CLI_CALL_FLAGS,
-                                                           CLI_CALL_TIMEOUT, &lines, NULL, &error)
-                           : gpup_manager_call_rescan_sync(bus->manager, CLI_CALL_FLAGS,
-                                                           CLI_CALL_TIMEOUT, NULL, &error);
+    GVariantBuilder builder;
+    GVariant *options;
+    gboolean done;
 
+    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
+    cli_option_bool(&builder, "dry-run", dry_run);
+    options = g_variant_builder_end(&builder);
+    if (forget)
+        done = gpup_manager_call_forget_sync(bus->manager, forget, options, CLI_CALL_FLAGS,
+                                             CLI_CALL_TIMEOUT, &lines, NULL, &error);
+    else
+        done = gpup_manager_call_rescan_sync(bus->manager, options, CLI_CALL_FLAGS,
+                                             CLI_CALL_TIMEOUT, &lines, NULL, &error);
     if (!done)
         return cli_bus_error(error, "org.gpup1.partition");
-    for (char **line = lines; line && *line; line++)
-        puts(*line);
+    cli_print_lines(lines, dry_run);
     return GPUP_EXIT_DONE;
 }
 
@@ -26,9 +32,12 @@ int cli_rescan(struct cli_args *args)
     g_auto(cli_bus) before = {0};
     g_auto(cli_bus) bus = {0};
     g_autofree char *forget = NULL;
+    gboolean dry_run = FALSE;
     const GOptionEntry entries[] = {
         {"forget", 0, 0, G_OPTION_ARG_STRING, &forget,
          "Drop what is stored for a GPU that is not here any more", "KEY"},
+        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "Say what would be done, change nothing",
+         NULL},
         {0},
     };
     int code = cli_parse(args, entries, 0, 0);
@@ -37,10 +46,10 @@ int cli_rescan(struct cli_args *args)
         code = cli_bus_connect(&before);
     if (code != GPUP_EXIT_DONE || !before.manager)
         return code;
-    code = rescan(&before, forget);
-    if (code == GPUP_EXIT_DONE)
+    code = rescan(&before, forget, dry_run);
+    if (code == GPUP_EXIT_DONE && !dry_run)
         code = cli_bus_load(&bus);
-    if (code == GPUP_EXIT_DONE)
+    if (bus.gpus)
         cli_gpu_table(&bus);
     return code;
 }

@@ -74,9 +74,10 @@ static gboolean on_get_events(GpupManager *m, GDBusMethodInvocation *invocation,
     return TRUE;
 }
 
-static gboolean on_rescan(GpupManager *m, GDBusMethodInvocation *invocation, struct gpup_bus *bus)
+static gboolean on_rescan(GpupManager *m, GDBusMethodInvocation *invocation, GVariant *options,
+                          struct gpup_bus *bus)
 {
-    static const char *const allowed[] = {NULL};
+    static const char *const allowed[] = {"dry-run:b", NULL};
 
     gpup_call_start(bus->daemon, invocation, GPUP_ACTION_PARTITION, NULL, allowed,
                     gpup_verb_rescan);
@@ -84,9 +85,9 @@ static gboolean on_rescan(GpupManager *m, GDBusMethodInvocation *invocation, str
 }
 
 static gboolean on_forget(GpupManager *m, GDBusMethodInvocation *invocation, const char *key,
-                          struct gpup_bus *bus)
+                          GVariant *options, struct gpup_bus *bus)
 {
-    static const char *const allowed[] = {NULL};
+    static const char *const allowed[] = {"dry-run:b", NULL};
 
     gpup_call_start(bus->daemon, invocation, GPUP_ACTION_PARTITION, NULL, allowed,
                     gpup_verb_forget);

@@ -59,16 +59,12 @@ void gpup_call_line(struct gpup_call *call, const char *fmt, ...)
 void gpup_call_finish(struct gpup_call *call)
 {
     GVariantBuilder builder;
-    bool has_lines =
-        strcmp(g_dbus_method_invocation_get_method_name(call->invocation), "Rescan") != 0;
 
     g_variant_builder_init(&builder, G_VARIANT_TYPE("as"));
     for (guint i = 0; i < call->lines->len; i++)
         g_variant_builder_add(&builder, "s", call->lines->pdata[i]);
     g_dbus_method_invocation_return_value(g_object_ref(call->invocation),
-                                          has_lines ? g_variant_new("(as)", &builder) : NULL);
-    if (!has_lines)
-        g_variant_builder_clear(&builder);
+                                          g_variant_new("(as)", &builder));
     call_free(call);
 }
 

@@ -52,10 +52,14 @@ GPtrArray *gpup_host_problems(struct gpup_host *host);
 const struct gpup_config *gpup_host_config(struct gpup_host *host);
 const char *gpup_host_sysfs(struct gpup_host *host);
 
+/* Drops what is stored for a GPU that is not here any more. dry_run: says whether that could be
+ * done. */
+int gpup_host_forget(struct gpup_host *host, const char *key, bool dry_run,
+                     struct gpup_error **err);
 /* Looking again: gpup_change_run() in between, on any thread. */
-/* Drops what is stored for a GPU that is not here any more. */
-int gpup_host_forget(struct gpup_host *host, const char *key, struct gpup_error **err);
 struct gpup_change *gpup_host_begin_rescan(struct gpup_host *host);
+/* In place of the end: `lines` get what it would change, and nothing is. */
+void gpup_host_preview_rescan(struct gpup_host *host, struct gpup_change *change, GPtrArray *lines);
 int gpup_host_end_rescan(struct gpup_host *host, struct gpup_change *change,
                          struct gpup_error **err);
 

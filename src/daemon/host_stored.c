@@ -178,7 +178,7 @@ void gpup_host_apply_stored(struct gpup_host *h, bool wait)
     }
 }
 
-int gpup_host_forget(struct gpup_host *h, const char *key, struct gpup_error **err)
+int gpup_host_forget(struct gpup_host *h, const char *key, bool dry_run, struct gpup_error **err)
 {
     g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GPtrArray) entries = gpup_store_entries(h->folders->state, damaged);
@@ -197,12 +197,74 @@ int gpup_host_forget(struct gpup_host *h, const char *key, struct gpup_error **e
                               "nothing is stored for a GPU with the key '%s': gpup status lists "
                               "those that are missing",
                               key);
-    return gpup_store_forget(h->folders->state, key, err);
+    return dry_run ? 0 : gpup_store_forget(h->folders->state, key, err);
 }
 
 struct gpup_change *gpup_host_begin_rescan(struct gpup_host *h)
 {
     return gpup_inventory_begin_rescan(h->inventory);
+}
+
+static const struct gpup_gpu *with_key(GPtrArray *gpus, const char *key)
+{
+    for (guint i = 0; i < gpus->len; i++) {
+        if (strcmp(((struct gpup_gpu *)gpus->pdata[i])->key, key) == 0)
+            return gpus->pdata[i];
+    }
+    return NULL;
+}
+
+static void say(GPtrArray *lines, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+static void say(GPtrArray *lines, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    g_ptr_array_add(lines, g_strdup_vprintf(fmt, args));
+    va_end(args);
+}
+
+static void preview_found(struct gpup_host *h, const struct gpup_gpu *gpu, GPtrArray *lines)
+{
+    unsigned wanted = gpup_store_peek_count(h->folders->state, gpu->key);
+
+    if (!gpup_host_gpu_by_key(h, gpu->key))
+        say(lines, "%s %s: would be found", gpup_gpu_short_id(gpu), gpu->name);
+    if (wanted > 0 && gpu->n_slots == 0 && gpu->kind == GPUP_KIND_SRIOV)
+        say(lines, "%s: would get the %u partitions that are stored for it", gpup_gpu_short_id(gpu),
+            wanted);
+}
+
+static void preview_gone(struct gpup_host *h, const struct gpup_gpu *gpu, GPtrArray *lines)
+{
+    g_autoptr(GPtrArray) holders = gpup_host_holders(h, gpu);
+    g_autofree char *names = NULL;
+
+    g_ptr_array_add(holders, NULL);
+    names = g_strjoinv(" ", (char **)holders->pdata);
+    if (*names)
+        say(lines, "%s %s: is not here any more; it would stay, unusable, until its VMs stop: %s",
+            gpup_gpu_short_id(gpu), gpu->name, names);
+    else
+        say(lines, "%s %s: is not here any more, and would go; what is stored for it is kept",
+            gpup_gpu_short_id(gpu), gpu->name);
+}
+
+void gpup_host_preview_rescan(struct gpup_host *h, struct gpup_change *change, GPtrArray *lines)
+{
+    g_autoptr(GPtrArray) found = gpup_change_found(change);
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (guint i = 0; found && i < found->len; i++)
+        preview_found(h, found->pdata[i], lines);
+    for (size_t i = 0; found && i < n; i++) {
+        if (!with_key(found, gpus[i]->key))
+            preview_gone(h, gpus[i], lines);
+    }
+    if (lines->len == 0)
+        say(lines, "the GPUs are those that gpup shows");
+    gpup_change_discard(change);
 }
 
 int gpup_host_end_rescan(struct gpup_host *h, struct gpup_change *change, struct gpup_error **err)

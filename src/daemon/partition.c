@@ -225,7 +225,11 @@ static void rescanned(struct gpup_call *call)
 {
     struct gpup_error *error = NULL;
 
-    if (gpup_host_end_rescan(call->daemon->host, call->data, &error) < 0)
+    if (gpup_call_is_dry(call))
+        gpup_host_preview_rescan(call->daemon->host, call->data, call->lines);
+    else
+        gpup_host_end_rescan(call->daemon->host, call->data, &error);
+    if (error)
         gpup_call_fail(call, error);
     else
         gpup_call_finish(call);
@@ -237,8 +241,13 @@ void gpup_verb_forget(struct gpup_call *call)
     g_autofree char *key = NULL;
 
     g_variant_get_child(call->parameters, 0, "s", &key);
-    if (gpup_host_forget(call->daemon->host, key, &error) < 0) {
+    if (gpup_host_forget(call->daemon->host, key, gpup_call_is_dry(call), &error) < 0) {
         gpup_call_fail(call, error);
+        return;
+    }
+    if (gpup_call_is_dry(call)) {
+        gpup_call_line(call, "%s: would be forgotten", key);
+        gpup_call_finish(call);
         return;
     }
     gpup_call_line(call, "%s: forgotten", key);

@@ -316,6 +316,34 @@ struct gpup_change *gpup_inventory_begin_rescan(struct gpup_inventory *inventory
     return c;
 }
 
+GPtrArray *gpup_change_found(struct gpup_change *c)
+{
+    GPtrArray *gpus;
+
+    if (!c->inventory || !c->fresh)
+        return NULL;
+    gpus = g_ptr_array_new();
+    gpup_inventory_keep_keys(c->inventory, c->fresh);
+    for (guint i = 0; i < c->fresh->len; i++)
+        g_ptr_array_add(gpus, g_array_index(c->fresh, struct gpup_entry, i).gpu);
+    return gpus;
+}
+
+void gpup_change_discard(struct gpup_change *c)
+{
+    for (guint i = 0; c->fresh && i < c->fresh->len; i++) {
+        struct gpup_entry *entry = &g_array_index(c->fresh, struct gpup_entry, i);
+
+        if (entry->stuck < 0)
+            continue;
+        if (c->inventory)
+            gpup_inventory_watch(c->inventory, entry->gpu->id, entry->stuck);
+        else
+            close(entry->stuck);
+    }
+    change_free(c);
+}
+
 struct gpup_change *gpup_inventory_begin_passthrough(struct gpup_inventory *inventory,
                                                      struct gpup_gpu *gpu, bool on,
                                                      struct gpup_error **err)

@@ -32,6 +32,8 @@ int gpup_compare_entries(const void *a, const void *b); /* by id, the software G
 struct gpup_entry *gpup_inventory_entry(struct gpup_inventory *inventory,
                                         const struct gpup_gpu *gpu);
 struct gpup_gpu *gpup_inventory_by_key(struct gpup_inventory *inventory, const char *key);
+/* GPUs of a probe that are known get the keys that they are known by. */
+void gpup_inventory_keep_keys(struct gpup_inventory *inventory, GArray *fresh);
 /* Takes over what a probe found. */
 void gpup_inventory_adopt(struct gpup_inventory *inventory, GArray *fresh);
 /* Watches a helper that hangs: once it has ended, the GPU is asked again. Takes the pidfd. */

@@ -133,7 +133,7 @@ static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
 }
 
 /* A GPU that was just given whole to VMs has lost the driver that knew its key. */
-static void keep_keys(struct gpup_inventory *inventory, GArray *fresh)
+void gpup_inventory_keep_keys(struct gpup_inventory *inventory, GArray *fresh)
 {
     for (guint i = 0; i < fresh->len; i++) {
         struct gpup_gpu *gpu = entry_at(fresh, i)->gpu;
@@ -151,7 +151,7 @@ static void keep_keys(struct gpup_inventory *inventory, GArray *fresh)
 
 void gpup_inventory_adopt(struct gpup_inventory *inventory, GArray *fresh)
 {
-    keep_keys(inventory, fresh);
+    gpup_inventory_keep_keys(inventory, fresh);
     for (guint i = 0; i < inventory->entries->len; i++) {
         struct gpup_entry *old = entry_at(inventory->entries, i);
         struct gpup_entry *now = find_by_key(fresh, old->gpu->key);

@@ -63,6 +63,11 @@ int gpup_inventory_may_pass_through(const struct gpup_gpu *gpu, bool on, struct 
 /* Looks again. GPUs with slots in use keep them (matched by stable key) even when they are gone:
  * those become unusable with the reason. */
 struct gpup_change *gpup_inventory_begin_rescan(struct gpup_inventory *inventory);
+/* What a rescan that has run would put in place of the GPUs that are known: struct gpup_gpu *, the
+ * change's. NULL: the inventory has ended. */
+GPtrArray *gpup_change_found(struct gpup_change *change);
+/* In place of gpup_change_end(): what a rescan has found is not taken over. */
+void gpup_change_discard(struct gpup_change *change);
 
 /* The same in one go, blocking. */
 int gpup_inventory_partition(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned n,

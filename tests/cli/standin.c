@@ -104,10 +104,13 @@ static gboolean on_get_health(GpupGPU *gpu, GDBusMethodInvocation *invocation, s
 }
 
 static gboolean on_rescan(GpupManager *manager, GDBusMethodInvocation *invocation,
-                          struct standin *s)
+                          GVariant *options, struct standin *s)
 {
+    const char *const lines[] = {"03:00.0 x: would be found", NULL};
+
     if (!record(s, invocation))
-        gpup_manager_complete_rescan(manager, invocation);
+        gpup_manager_complete_rescan(manager, invocation,
+                                     g_variant_n_children(options) > 0 ? lines : lines + 1);
     return TRUE;
 }
 

@@ -391,9 +391,15 @@ static void test_rescan(struct standin *s, gconstpointer data)
 {
     g_auto(cli_result) r = run(s, "rescan");
 
-    g_assert_cmpstr(s->asked->str, ==, "Rescan()\n");
+    g_auto(cli_result) dry = {0};
+
+    g_assert_cmpstr(s->asked->str, ==, "Rescan({},)\n");
     g_assert_cmpstr(r.out, ==, status_table);
     g_assert_cmpint(r.code, ==, 0);
+    g_string_truncate(s->asked, 0);
+    dry = run(s, "rescan --dry-run");
+    g_assert_cmpstr(s->asked->str, ==, "Rescan({'dry-run': <true>},)\n");
+    g_assert_cmpstr(dry.out, ==, "03:00.0 x: would be found\nDry run: nothing was changed.\n");
 }
 
 /* What gpupd refuses, by the name of its error. */

@@ -280,10 +280,12 @@ static void missing_gpu(struct fixture *f, gconstpointer data)
     reopen_host(f);
     g_test_assert_expected_messages();
     g_assert_cmpuint(software(f)->n_slots, ==, 4);
-    g_assert_cmpint(gpup_host_forget(f->host, "GPU-2", NULL), ==, -ENOENT);
-    g_assert_cmpint(gpup_host_forget(f->host, "software", &err), ==, -EINVAL);
+    g_assert_cmpint(gpup_host_forget(f->host, "GPU-2", false, NULL), ==, -ENOENT);
+    g_assert_cmpint(gpup_host_forget(f->host, "software", false, &err), ==, -EINVAL);
     g_assert_nonnull(strstr(err->message, "gpup gpu partition software 0"));
-    g_assert_cmpint(gpup_host_forget(f->host, "GPU-1", NULL), ==, 0);
+    g_assert_cmpint(gpup_host_forget(f->host, "GPU-1", true, NULL), ==, 0);
+    g_assert_true(g_file_test(path, G_FILE_TEST_EXISTS));
+    g_assert_cmpint(gpup_host_forget(f->host, "GPU-1", false, NULL), ==, 0);
     reopen_host(f);
     g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 0);
 }

@@ -187,6 +187,46 @@ static void replaced(struct fixture *f, gconstpointer data)
     g_assert_true(has_problem(f, "in the place of"));
 }
 
+/* What a rescan would find, as lines. */
+static char *preview(struct fixture *f)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    struct gpup_change *change = gpup_host_begin_rescan(f->host);
+
+    gpup_change_run(change);
+    gpup_host_preview_rescan(f->host, change, lines);
+    g_ptr_array_add(lines, NULL);
+    return g_strjoinv("\n", (char **)lines->pdata);
+}
+
+/* gpup rescan --dry-run: tells, and changes nothing. */
+static void previewed(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *same = preview(f);
+    g_autofree char *more = NULL;
+    g_autofree char *fewer = NULL;
+    g_autofree char *lost = NULL;
+    size_t n;
+
+    g_assert_cmpstr(same, ==, "the GPUs are those that gpup shows");
+    partition(f, GPU, 4);
+    add(f, "0000:04:00.0", "00112233445566cc");
+    more = preview(f);
+    g_assert_true(g_str_has_prefix(more, "04:00.0 "));
+    g_assert_true(g_str_has_suffix(more, ": would be found"));
+    gpup_host_gpus(f->host, &n);
+    g_assert_cmpuint(n, ==, 2); /* it and the software GPU */
+    fake_order(&f->fake, "remove 0000:04:00.0");
+    fake_order(&f->fake, "vfs " GPU " 0");
+    lost = preview(f);
+    g_assert_cmpstr(lost, ==, "03:00.0: would get the 4 partitions that are stored for it");
+    fake_order(&f->fake, "remove " GPU);
+    fewer = preview(f);
+    g_assert_nonnull(strstr(fewer, "03:00.0 "));
+    g_assert_nonnull(strstr(fewer, "is not here any more, and would go"));
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 4);
+}
+
 static void driver_fails_at_boot(struct fixture *f, gconstpointer data)
 {
     partition(f, GPU, 4);
@@ -276,6 +316,7 @@ int main(int argc, char **argv)
         {"/host/made-by-others", made_by_others},
         {"/host/moved", moved},
         {"/host/replaced", replaced},
+        {"/host/previewed", previewed},
         {"/host/driver-fails", driver_fails_at_boot},
         {"/host/whole", whole},
         {"/host/settings", settings},

@@ -15,7 +15,7 @@ import lablib  # noqa: E402
 from taplib import contains, equal, run  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
-LAB = lablib.Lab(BUILD / "lab-host", BUILD)
+LAB = lablib.Lab(BUILD / "lab-host", BUILD, stage=BUILD / "stage-host")
 CARDS = ("0000:03:00.0", "0000:41:00.0")
 CYCLES = 1000
 SLOTS, VMS = 64, 100
@@ -117,6 +117,8 @@ def a_gpu_is_known_by_its_key():
     words = problems().split()
     key = words[words.index("--forget") + 1]
     fails(gpup("rescan", "--forget", "nothing"), 1, "gpup status")
+    contains(LAB.run("gpup", "rescan", "--forget", key, "--dry-run").stdout, "would be forgotten")
+    contains(problems(), key)
     contains(LAB.run("gpup", "rescan", "--forget", key).stdout, "forgotten")
     equal(problems(), "")
     equal(count(CARDS[1]), 2)
@@ -342,8 +344,8 @@ CALLS = {
     "org.gpup1.Manager.StopVM": ("start", "s:nosuch", "a{sv}:{}"),
     "org.gpup1.Manager.Explain": (None, "s:nosuch"),
     "org.gpup1.Manager.GetEvents": (None, "a{sv}:{}"),
-    "org.gpup1.Manager.Rescan": ("partition",),
-    "org.gpup1.Manager.Forget": ("partition", "s:nosuch"),
+    "org.gpup1.Manager.Rescan": ("partition", "a{sv}:{}"),
+    "org.gpup1.Manager.Forget": ("partition", "s:nosuch", "a{sv}:{}"),
     "org.gpup1.GPU.DescribeCounts": (None,),
     "org.gpup1.GPU.GetHealth": (None,),
     "org.gpup1.GPU.SetPartitionCount": ("partition", "u:77777", "a{sv}:{}"),
@@ -449,7 +451,7 @@ def the_socket_is_for_libvirt():
 
 def nothing_is_open_to_all():
     """Neither what is installed nor what runs leaves a file that everybody may write."""
-    stage = BUILD / "stage"
+    stage = LAB.installed
     for path in [p for p in stage.rglob("*") if not p.is_symlink()]:
         mode = path.stat().st_mode
         equal(mode & 0o022, 0, "%s may be written by others" % path.relative_to(stage))
@@ -461,7 +463,7 @@ def nothing_is_open_to_all():
 
 
 def set_up():
-    lablib.stage(BUILD)
+    lablib.stage(BUILD, LAB.installed)
     LAB.start("[software]\nmemory=2G\n")
     LAB.fake_gpus(*CARDS)
     # users and a rule as an administrator makes them; the bus knows nobody without a name

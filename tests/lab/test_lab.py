@@ -14,7 +14,7 @@ import lablib  # noqa: E402
 from taplib import contains, equal, run  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1])
-LAB = lablib.Lab(BUILD / "lab-test", BUILD)
+LAB = lablib.Lab(BUILD / "lab-test", BUILD, stage=BUILD / "stage-lab")
 
 VM = """\
 <domain type='qemu'>
@@ -497,7 +497,7 @@ def other_back_ends():
 
 
 def main():
-    lablib.stage(BUILD)
+    lablib.stage(BUILD, LAB.installed)
     LAB.start("[software]\nmemory=2G\n")
     try:
         LAB.run("gpup", "gpu", "partition", "software", "4")
