@@ -173,32 +173,54 @@ static void check_libvirt(struct checkup *c)
         SAY(c, OK, "libvirt-hook", NULL, "libvirt's hook");
     else
         SAY(c, FAIL, "libvirt-hook",
-            "install gpup's package again, or link " GPUP_LIBEXECDIR "/gpup-hook to it; then "
+            "install gpup's package again, or link " GPUP_SBINDIR "/gpup-hook to it; then "
             "systemctl reload libvirtd",
             "%s is not there: VMs would start without their partition", hook);
+}
+
+/* Whether libvirt's rules for VMs read a file of ours: Debian 12's do so only if this host's own
+ * addition to them says so. */
+static bool apparmor_reads_ours(const struct checkup *c)
+{
+    static const char *const files[] = {"etc/apparmor.d/abstractions/libvirt-qemu",
+                                        "etc/apparmor.d/local/abstractions/libvirt-qemu"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(c->root, files[i], NULL);
+        g_autofree char *text = NULL;
+
+        if (g_file_get_contents(path, &text, NULL, NULL) &&
+            (strstr(text, "abstractions/libvirt-qemu.d") || strstr(text, "/gpup-vhost-user-gpu")))
+            return true;
+    }
+    return false;
+}
+
+static void check_apparmor(struct checkup *c)
+{
+    if (!exists(c, "etc/apparmor.d/abstractions/libvirt-qemu.d/gpup"))
+        SAY(c, FAIL, "confinement",
+            "install " GPUP_SYSCONFDIR "/apparmor.d/abstractions/libvirt-qemu.d/gpup (gpup's "
+            "package has it); see docs/security.md",
+            "AppArmor is on and gpup's rules are not there: VMs with virtio partitions do not "
+            "start");
+    else if (!apparmor_reads_ours(c))
+        SAY(c, FAIL, "confinement",
+            "echo '  include if exists <abstractions/libvirt-qemu.d>' >>" GPUP_SYSCONFDIR
+            "/apparmor.d/local/abstractions/libvirt-qemu",
+            "AppArmor is on and libvirt's rules for VMs do not read gpup's: VMs with virtio "
+            "partitions do not start");
+    else
+        SAY(c, OK, "confinement", NULL, "AppArmor rules");
 }
 
 static void check_confinement(struct checkup *c)
 {
     g_autofree char *on = gpup_sysfs_read(c->system->sysfs, "module/apparmor/parameters/enabled");
     g_autofree char *enforcing = gpup_sysfs_read(c->system->sysfs, "fs/selinux/enforce");
-    g_autofree char *local = NULL;
 
-    if (g_strcmp0(on, "Y") == 0 && exists(c, "etc/apparmor.d/abstractions/libvirt-qemu")) {
-        g_autofree char *path =
-            g_build_filename(c->root, "etc/apparmor.d/local/abstractions/libvirt-qemu", NULL);
-
-        g_file_get_contents(path, &local, NULL, NULL);
-        if (exists(c, "etc/apparmor.d/abstractions/libvirt-qemu.d/gpup") ||
-            (local && strstr(local, "gpup")))
-            SAY(c, OK, "confinement", NULL, "AppArmor rules");
-        else
-            SAY(c, FAIL, "confinement",
-                "install " GPUP_SYSCONFDIR "/apparmor.d/abstractions/libvirt-qemu.d/gpup (gpup's "
-                "package has it); see docs/security.md",
-                "AppArmor is on and gpup's rules are not there: VMs with virtio partitions do not "
-                "start");
-    }
+    if (g_strcmp0(on, "Y") == 0 && exists(c, "etc/apparmor.d/abstractions/libvirt-qemu"))
+        check_apparmor(c);
     if (g_strcmp0(enforcing, "1") == 0)
         SAY(c, WARN, "confinement", "see docs/security.md",
             "SELinux is enforcing, and gpup brings no rules for it: hardware partitions work, "

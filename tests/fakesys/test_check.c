@@ -189,6 +189,9 @@ static void confinement(struct fake *f, gconstpointer data)
     fake_order(f, "file /etc/apparmor.d/abstractions/libvirt-qemu x");
     is(f, "confinement", NULL, GPUP_FINDING_FAIL, "apparmor.d/abstractions/libvirt-qemu.d/gpup");
     fake_order(f, "file /etc/apparmor.d/abstractions/libvirt-qemu.d/gpup x");
+    is(f, "confinement", NULL, GPUP_FINDING_FAIL, "include if exists");
+    fake_order(f, "file /etc/apparmor.d/local/abstractions/libvirt-qemu include if exists "
+                  "<abstractions/libvirt-qemu.d>");
     is(f, "confinement", NULL, GPUP_FINDING_OK, "AppArmor");
     fake_order(f, "file /sys/kernel/security/lockdown none [integrity] confidentiality");
     is(f, "lockdown", NULL, GPUP_FINDING_WARN, "6.19");

@@ -10,7 +10,7 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(sys.argv[1]).resolve() / "package"
 NEEDS = ("ca-certificates", "libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "dbus",
-         "polkitd", "systemd")
+         "polkitd", "systemd", "apparmor")
 RESULTS = []
 
 
