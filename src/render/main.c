@@ -95,7 +95,12 @@ static int restrict_calls(const char *render_node, struct gpup_error **err)
 int main(int argc, char **argv)
 {
     struct options options = {.sock = -1};
-    struct render render = {.sock = -1, .command_fd = -1, .event_fd = -1, .virgl_fd = -1};
+    struct render render = {.sock = -1,
+                            .command_fd = -1,
+                            .event_fd = -1,
+                            .virgl_fd = -1,
+                            .events_lock = PTHREAD_MUTEX_INITIALIZER,
+                            .fences_lock = PTHREAD_MUTEX_INITIALIZER};
     GPUP_AUTO_ERROR err = NULL;
     int r = parse(argc, argv, &options);
 

@@ -2,6 +2,7 @@
 #ifndef GPUP_RENDER_H
 #define GPUP_RENDER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -54,7 +55,7 @@ struct render {
     int sock;
     int command_fd, event_fd; /* wakes us; wakes gpup-vgpu (borrowed by the rings) */
     bool has_node;            /* renders on a GPU */
-    int virgl_fd;             /* readable when fences are done; -1: poll */
+    int virgl_fd;             /* readable when virglrenderer is to be polled; -1: poll for fences */
     void *shared;
     uint64_t shared_size;
     unsigned char *pixels;
@@ -62,6 +63,8 @@ struct render {
     struct gpup_ring_end commands, events;
     const struct gpup_record *record; /* the command being executed, in the ring */
     struct objects objects;
+    pthread_mutex_t events_lock; /* the ring `events` */
+    pthread_mutex_t fences_lock; /* the list */
     struct pending_fence *fences, **fences_end;
     uint32_t last_fence;
     int over; /* the socket has ended: 1 at end of file, -errno with `error` for a reason */
@@ -77,6 +80,8 @@ void gl_renderer_name(char *text, size_t size);
 int virgl_capsets(struct gpup_render_ready *ready);
 /* Announces everything executed so far as fence `seq`. */
 int virgl_fence(struct render *render, uint64_t seq);
+/* Whether fences are unfinished. */
+bool virgl_has_fences(struct render *render);
 
 /* ---- export.c ---- */
 
@@ -87,7 +92,7 @@ int export_resource(struct render *render, uint32_t resource);
 
 /* Serves the socket until it ends. 0 at end of file. */
 int session_run(struct render *render, const char *render_node, struct gpup_error **err);
-/* Sends an event; waits while the ring is full. -errno: the session is over. */
+/* Sends an event, from any thread; waits while the ring is full. -errno: the session is over. */
 int session_emit(struct render *render, uint32_t type, uint64_t seq, int status);
 /* Takes what the socket holds (descriptors of guest memory). Returns render->over. */
 int session_read_socket(struct render *render);

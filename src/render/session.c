@@ -18,11 +18,13 @@
 
 /* How many commands are executed before fences and the socket are looked at again. */
 #define BURST 32
-/* Finished fences are reported that often while commands are executed: the guest goes on with what
- * it waits for, and each report may wake gpup-vgpu. */
+/* virglrenderer is polled that often while commands are executed and fences are unfinished: what a
+ * guest asked the GPU to count is looked at there, before the fence after it is reported. */
 #define REPORT_US 100
-/* Where fences cannot wake us. */
+/* Where fences are not reported without it. */
 #define FENCE_POLL_MS 1
+/* An event ring without room is looked at again after that. */
+#define FULL_MS 1
 
 static int take_message(struct render *render)
 {
@@ -70,18 +72,19 @@ int session_emit(struct render *render, uint32_t type, uint64_t seq, int status)
     };
 
     for (;;) {
-        struct pollfd fds[2] = {{.fd = render->command_fd, .events = POLLIN},
-                                {.fd = render->sock, .events = 0}};
-        int r = gpup_ring_put(&render->events, &event.record);
+        struct pollfd ended = {.fd = render->sock, .events = 0};
+        int r;
 
+        pthread_mutex_lock(&render->events_lock);
+        r = gpup_ring_put(&render->events, &event.record);
+        pthread_mutex_unlock(&render->events_lock);
         if (r != -ENOSPC)
             return r;
-        /* The peer wakes us when it has taken events, or is gone. */
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+        /* The peer takes events soon, or is gone. Its wake may be taken by another thread. */
+        if (poll(&ended, 1, FULL_MS) < 0 && errno != EINTR)
             return -errno;
-        if (fds[1].revents & (POLLHUP | POLLERR))
+        if (ended.revents & (POLLHUP | POLLERR))
             return -EPIPE;
-        gpup_ring_wake_clear(render->command_fd);
     }
 }
 
@@ -185,16 +188,15 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
         {.fd = render->command_fd, .events = POLLIN},
         {.fd = render->virgl_fd, .events = POLLIN},
     };
-    int timeout = render->fences && render->virgl_fd < 0 ? FENCE_POLL_MS : -1;
+    int timeout = render->virgl_fd < 0 && virgl_has_fences(render) ? FENCE_POLL_MS : -1;
 
     if (!gpup_ring_may_sleep(&render->commands))
         return 0;
     if (poll(fds, 3, timeout) < 0 && errno != EINTR)
         return gpup_error_set(err, errno, "poll: %s", strerror(errno));
     gpup_ring_wake_clear(render->command_fd);
-    /* Also of a fence that was reported before virglrenderer wrote to its descriptor: it is only
-     * read there, and would wake us for ever. */
-    if (fds[2].revents)
+    /* Whatever it is for: the descriptor is only read there, and would wake us for ever. */
+    if (fds[2].revents || timeout >= 0)
         virgl_renderer_poll();
     return 0;
 }
@@ -211,7 +213,7 @@ static void report_fences(struct render *render, int64_t *reported)
 {
     int64_t now;
 
-    if (!render->fences)
+    if (!virgl_has_fences(render))
         return;
     now = now_us();
     if (now - *reported < REPORT_US)
@@ -248,8 +250,6 @@ static int main_loop(struct render *render, struct gpup_error **err)
             }
         }
         if (r == 0) {
-            if (render->fences)
-                virgl_renderer_poll();
             r = wait_for_work(render, err);
             if (r < 0)
                 return r;

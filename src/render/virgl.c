@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+/* VIRGL_RENDERER_ASYNC_FENCE_CB, which QEMU and crosvm use as well */
+#define VIRGL_RENDERER_UNSTABLE_APIS
 #include <virgl/virglrenderer.h>
 
 #include "render/render.h"
@@ -53,17 +55,32 @@ __attribute__((format(printf, 1, 0))) static void on_log(const char *fmt, va_lis
 }
 #endif
 
-static void on_fence(void *cookie, uint32_t id)
+/* The first of the fences up to `id`; NULL: none is left. */
+static struct pending_fence *take_fence(struct render *render, uint32_t id)
 {
-    struct render *render = cookie;
+    struct pending_fence *fence;
 
-    /* One report stands for all fences up to it. */
-    while (render->fences && (int32_t)(id - render->fences->id) >= 0) {
-        struct pending_fence *fence = render->fences;
-
+    pthread_mutex_lock(&render->fences_lock);
+    fence = render->fences;
+    if (fence && (int32_t)(id - fence->id) >= 0) {
         render->fences = fence->next;
         if (!render->fences)
             render->fences_end = &render->fences;
+    } else {
+        fence = NULL;
+    }
+    pthread_mutex_unlock(&render->fences_lock);
+    return fence;
+}
+
+/* Called by the thread that waits for the GPU, see virgl_start(), or from virgl_renderer_poll(). */
+static void on_fence(void *cookie, uint32_t id)
+{
+    struct render *render = cookie;
+    struct pending_fence *fence;
+
+    /* One report stands for all fences up to it. */
+    while ((fence = take_fence(render, id))) {
         /* An end of the session is seen by the main loop too. */
         (void)session_emit(render, GPUP_EVENT_FENCE, fence->seq, 0);
         free(fence);
@@ -73,17 +90,30 @@ static void on_fence(void *cookie, uint32_t id)
 int virgl_fence(struct render *render, uint64_t seq)
 {
     struct pending_fence *fence = calloc(1, sizeof(*fence));
+    uint32_t id = ++render->last_fence;
 
     if (!fence)
         return -ENOMEM;
     fence->seq = seq;
-    fence->id = ++render->last_fence;
+    fence->id = id;
+    pthread_mutex_lock(&render->fences_lock);
     *render->fences_end = fence;
     render->fences_end = &fence->next;
+    pthread_mutex_unlock(&render->fences_lock);
     /* Where no fence can be made there is nothing to wait for either. */
-    if (virgl_renderer_create_fence((int)fence->id, 0) != 0)
-        on_fence(render, fence->id);
+    if (virgl_renderer_create_fence((int)id, 0) != 0)
+        on_fence(render, id);
     return 0;
+}
+
+bool virgl_has_fences(struct render *render)
+{
+    bool has;
+
+    pthread_mutex_lock(&render->fences_lock);
+    has = render->fences;
+    pthread_mutex_unlock(&render->fences_lock);
+    return has;
 }
 
 static int drm_fd = -1;
@@ -126,7 +156,12 @@ static int check_accelerated(const char *render_node, struct gpup_error **err)
                           render_node, name);
 }
 
-int virgl_start(struct render *render, const char *render_node, struct gpup_error **err)
+/*
+ * A thread of virglrenderer's waits for the GPU and reports fences itself: the main thread need not
+ * wake up in between. Without that thread (no second OpenGL context could be made) fences would
+ * never be reported so: then they are polled for.
+ */
+static int initialise(struct render *render, int flags)
 {
     /* virglrenderer keeps the pointer. */
     static struct virgl_renderer_callbacks callbacks = {
@@ -134,7 +169,19 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
         .write_fence = on_fence,
         .get_drm_fd = take_drm_fd,
     };
-    int flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC;
+    int r = virgl_renderer_init(
+        render, flags | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB, &callbacks);
+
+    render->virgl_fd = r == 0 ? virgl_renderer_get_poll_fd() : -1;
+    if (r != 0 || render->virgl_fd >= 0)
+        return r;
+    virgl_renderer_cleanup(render);
+    return virgl_renderer_init(render, flags, &callbacks);
+}
+
+int virgl_start(struct render *render, const char *render_node, struct gpup_error **err)
+{
+    int flags = VIRGL_RENDERER_USE_EGL;
     int r = 0;
 
     render->fences_end = &render->fences;
@@ -153,13 +200,12 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
         flags |= VIRGL_RENDERER_USE_SURFACELESS;
         setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1);
     }
-    r = virgl_renderer_init(render, flags, &callbacks);
+    r = initialise(render, flags);
     if (r != 0)
         return gpup_error_set(err, ENODEV,
                               "OpenGL could not be started on %s (virglrenderer: %d). Is a Mesa or "
                               "vendor driver for it installed?",
                               render_node ? render_node : "the software renderer", r);
-    render->virgl_fd = virgl_renderer_get_poll_fd();
     return render_node ? check_accelerated(render_node, err) : 0;
 }
 

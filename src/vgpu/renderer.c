@@ -216,7 +216,7 @@ static void on_socket(uint32_t events, void *data)
     if (n == -EAGAIN || r->ended)
         return;
     if (n <= 0)
-        end(r, n == 0 ? "it ended" : "it broke the protocol");
+        end(r, n == 0 || n == -ECONNRESET ? "it ended" : "it broke the protocol");
     else if (n == sizeof(m.ready) && m.header.type == GPUP_RENDER_READY)
         on_ready(r, &m.ready, fd);
     else if (n == sizeof(m.failed) && m.header.type == GPUP_RENDER_FAILED)

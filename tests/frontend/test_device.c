@@ -99,6 +99,8 @@ static void wait_for_end(pid_t pid)
         return;
     g_assert_cmpint(poll(&p, 1, 20000), ==, 1);
     close(pidfd);
+    while (kill(pid, 0) == 0) /* its parent has yet to hear of it */
+        g_usleep(1000);
 }
 
 /* Nobody draws: no renderer takes memory. Whoever draws again gets one, and nothing is lost. */
