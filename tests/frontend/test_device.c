@@ -322,6 +322,58 @@ static void hung_renderer(struct frontend *f, gconstpointer data)
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, 2), ==, OK);
 }
 
+#define HEADER(opcode, object, length) ((uint32_t)(opcode) | (object) << 8 | (length) << 16)
+
+/* What a guest has the GPU count (virgl_protocol.h: occlusion queries) is in its memory when the
+ * fence behind it is answered, though the GPU is not done when it is asked for. */
+static void queries(struct frontend *f, gconstpointer data)
+{
+    enum {
+        CREATE_OBJECT = 1,
+        DESTROY_OBJECT = 3,
+        BEGIN_QUERY = 19,
+        END_QUERY = 20,
+        GET_QUERY_RESULT = 21,
+        QUERY = 9,
+        DONE = 1
+    };
+    const uint64_t at = FRONTEND_DATA + PIXELS;
+    const struct virtio_gpu_resource_create_3d buffer = {
+        .hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_3D},
+        .resource_id = 20,
+        .target = 0,
+        .format = 64, /* R8_UNORM */
+        .bind = 1 << 17,
+        .width = 24,
+        .height = 1,
+        .depth = 1,
+        .array_size = 1};
+    const uint32_t begin[] = {HEADER(CREATE_OBJECT, QUERY, 4u), 30, 0, 0, 20,
+                              HEADER(BEGIN_QUERY, 0u, 1u),      30};
+    const uint32_t end[] = {HEADER(END_QUERY, 0u, 1u), 30, HEADER(GET_QUERY_RESULT, 0u, 2u), 30, 0};
+    const uint32_t destroy[] = {HEADER(DESTROY_OBJECT, QUERY, 1u), 30};
+    struct virtio_gpu_ctrl_hdr reply;
+
+    frontend_start_drawing(f, 1, 10);
+    g_assert_cmphex(frontend_create_3d(f, 11, 2048, 2048), ==, OK);
+    g_assert_cmphex(frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 11), ==,
+                    OK);
+    g_assert_cmphex(frontend_command(f, &buffer, sizeof(buffer), &reply, sizeof(reply)), ==, OK);
+    g_assert_cmphex(frontend_attach(f, 20, at, 24), ==, OK);
+    g_assert_cmphex(frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 20), ==,
+                    OK);
+    g_assert_cmphex(frontend_clear(f, 1, 11, blue), ==, OK);
+    for (unsigned round = 0; round < 20; round++) {
+        memset(f->memory + at, 0xff, 24);
+        g_assert_cmphex(frontend_submit(f, 1, begin, G_N_ELEMENTS(begin)), ==, OK);
+        for (unsigned i = 0; i < round % 4; i++)
+            g_assert_cmphex(frontend_clear(f, 1, 11, blue), ==, OK);
+        g_assert_cmphex(frontend_submit(f, 1, end, G_N_ELEMENTS(end)), ==, OK);
+        g_assert_cmpuint(*(uint32_t *)(void *)(f->memory + at), ==, DONE);
+        g_assert_cmphex(frontend_submit(f, 1, destroy, G_N_ELEMENTS(destroy)), ==, OK);
+    }
+}
+
 static gint64 cpu_ns(pid_t pid)
 {
     struct timespec t;
@@ -402,6 +454,7 @@ int main(int argc, char **argv)
         {"/device/probing", probing},
         {"/device/drawing", drawing},
         {"/device/idle", idle},
+        {"/device/queries", queries},
         {"/device/still", still_between_frames},
         {"/device/dumb-buffers", dumb_buffers},
         {"/device/memory-limit", memory_limit},
