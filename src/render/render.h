@@ -51,11 +51,14 @@ struct pending_fence {
     uint32_t id; /* what virglrenderer calls it */
 };
 
+typedef void (*gl_function)(void);
+
 struct render {
     int sock;
     int command_fd, event_fd; /* wakes us; wakes gpup-vgpu (borrowed by the rings) */
     bool has_node;            /* renders on a GPU */
-    int virgl_fd;             /* readable when virglrenderer is to be polled; -1: poll for fences */
+    int virgl_fd;             /* readable when virglrenderer is to be polled */
+    gl_function finish;       /* glFinish, where fences are not reported; else NULL */
     void *shared;
     uint64_t shared_size;
     unsigned char *pixels;

@@ -21,8 +21,6 @@
 /* virglrenderer is polled that often while commands are executed and fences are unfinished: what a
  * guest asked the GPU to count is looked at there, before the fence after it is reported. */
 #define REPORT_US 100
-/* Where fences are not reported without it. */
-#define FENCE_POLL_MS 1
 /* An event ring without room is looked at again after that. */
 #define FULL_MS 1
 
@@ -188,15 +186,14 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
         {.fd = render->command_fd, .events = POLLIN},
         {.fd = render->virgl_fd, .events = POLLIN},
     };
-    int timeout = render->virgl_fd < 0 && virgl_has_fences(render) ? FENCE_POLL_MS : -1;
 
     if (!gpup_ring_may_sleep(&render->commands))
         return 0;
-    if (poll(fds, 3, timeout) < 0 && errno != EINTR)
+    if (poll(fds, 3, -1) < 0 && errno != EINTR)
         return gpup_error_set(err, errno, "poll: %s", strerror(errno));
     gpup_ring_wake_clear(render->command_fd);
     /* Whatever it is for: the descriptor is only read there, and would wake us for ever. */
-    if (fds[2].revents || timeout >= 0)
+    if (fds[2].revents)
         virgl_renderer_poll();
     return 0;
 }

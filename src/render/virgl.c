@@ -100,8 +100,12 @@ int virgl_fence(struct render *render, uint64_t seq)
     *render->fences_end = fence;
     render->fences_end = &fence->next;
     pthread_mutex_unlock(&render->fences_lock);
+    if (render->finish) {
+        render->finish();
+        virgl_renderer_poll();
+    }
     /* Where no fence can be made there is nothing to wait for either. */
-    if (virgl_renderer_create_fence((int)id, 0) != 0)
+    if (render->finish || virgl_renderer_create_fence((int)id, 0) != 0)
         on_fence(render, id);
     return 0;
 }
@@ -156,10 +160,21 @@ static int check_accelerated(const char *render_node, struct gpup_error **err)
                           render_node, name);
 }
 
+/* A function of OpenGL's, or NULL. */
+static gl_function find_function(const char *name)
+{
+    gl_function (*get_proc)(const char *) = NULL;
+    void *egl = dlopen("libEGL.so.1", RTLD_LAZY);
+
+    if (egl)
+        *(void **)&get_proc = dlsym(egl, "eglGetProcAddress");
+    return get_proc ? get_proc(name) : NULL;
+}
+
 /*
  * A thread of virglrenderer's waits for the GPU and reports fences itself: the main thread need not
- * wake up in between. Without that thread (no second OpenGL context could be made) fences would
- * never be reported so: then they are polled for.
+ * wake up in between. Where that thread cannot be (there is no descriptor then) virglrenderer
+ * reports none at all: see virgl_fence().
  */
 static int initialise(struct render *render, int flags)
 {
@@ -172,11 +187,12 @@ static int initialise(struct render *render, int flags)
     int r = virgl_renderer_init(
         render, flags | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB, &callbacks);
 
-    render->virgl_fd = r == 0 ? virgl_renderer_get_poll_fd() : -1;
-    if (r != 0 || render->virgl_fd >= 0)
+    if (r != 0)
         return r;
-    virgl_renderer_cleanup(render);
-    return virgl_renderer_init(render, flags, &callbacks);
+    render->virgl_fd = virgl_renderer_get_poll_fd();
+    if (render->virgl_fd < 0)
+        render->finish = find_function("glFinish");
+    return render->virgl_fd < 0 && !render->finish ? -1 : 0;
 }
 
 int virgl_start(struct render *render, const char *render_node, struct gpup_error **err)
@@ -211,17 +227,11 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
 
 void gl_renderer_name(char *text, size_t size)
 {
-    typedef void (*function)(void);
     const unsigned int gl_renderer = 0x1F01; /* GL_RENDERER */
     const unsigned char *(*get_string)(unsigned int) = NULL;
-    function (*get_proc)(const char *) = NULL;
     const unsigned char *name = NULL;
-    void *egl = dlopen("libEGL.so.1", RTLD_LAZY);
 
-    if (egl)
-        *(void **)&get_proc = dlsym(egl, "eglGetProcAddress");
-    if (get_proc)
-        *(function *)&get_string = get_proc("glGetString");
+    *(gl_function *)&get_string = find_function("glGetString");
     virgl_renderer_force_ctx_0();
     if (get_string)
         name = get_string(gl_renderer);
