@@ -2,6 +2,7 @@
 #include "daemon/arbiter_internal.h"
 
 #include "core/error.h"
+#include "daemon/priority.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +14,12 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define WINDOW_NS   (2 * GPUP_MS)
-#define SLICE_NS    (4 * GPUP_MS)
-#define ABOVE_USUAL (-10) /* nice: it has to run when others have used up their share */
+#define WINDOW_NS (2 * GPUP_MS)
+#define SLICE_NS  (4 * GPUP_MS)
 /* More threads than that no process keeps busy: a clock that says so is another process's. */
 #define MOST_CPUS 4096u
 
@@ -121,8 +120,7 @@ static void *run(void *data)
 {
     struct gpup_arbiter *a = data;
 
-    /* its own priority, not gpupd's; without the right to, it does what it can */
-    setpriority(PRIO_PROCESS, (id_t)gettid(), ABOVE_USUAL);
+    gpup_priority_thread_first(); /* it has to run when others have used up their share */
     for (;;) {
         struct epoll_event events[16];
         int timeout, n;
