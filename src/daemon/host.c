@@ -105,6 +105,7 @@ static char *whole_key(const char *address, const char *pci_id, void *data)
 
 static void inventory_changed(void *data)
 {
+    gpup_host_apply_to_recovered(data);
     gpup_host_check_cleared(data);
     gpup_host_tell(data);
 }
@@ -153,6 +154,7 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
                                      .memory_by_gpu = config->memory_by_gpu};
     h->claims =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpup_claim_free);
+    h->wedged = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     h->problems = g_ptr_array_new_with_free_func(g_free);
     h->pending = g_ptr_array_new();
     h->waiting = g_ptr_array_new();
@@ -162,6 +164,7 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
         return NULL;
     }
     gpup_host_apply_stored(h, true);
+    gpup_host_apply_to_recovered(h); /* none yet: those that are wedged are remembered */
     gpup_host_adopt_claims(h);
     gpup_inventory_on_change(h->inventory, inventory_changed, h);
     h->changed = changed;
@@ -175,6 +178,7 @@ void gpup_host_free(struct gpup_host *h)
         return;
     gpup_host_orphan_pending(h);
     g_hash_table_unref(h->claims);
+    g_hash_table_unref(h->wedged);
     g_ptr_array_unref(h->problems);
     gpup_inventory_free(h->inventory);
     g_free(h);

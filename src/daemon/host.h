@@ -127,8 +127,9 @@ int gpup_host_regrant(struct gpup_host *host, struct gpup_claim *claim,
 /* Frees what this adapter holds. */
 void gpup_host_free_adapter(struct gpup_host *host, const char *adapter);
 
-/* Tries again to clear partitions that could not be cleared. Now and then. */
-void gpup_host_clear_again(struct gpup_host *host);
+/* Tries again to clear partitions that could not be cleared, and to reach GPUs whose driver did not
+ * answer. Now and then. */
+void gpup_host_try_again(struct gpup_host *host);
 
 /* The claim of an adapter or of a VM (by UUID), borrowed, or NULL. */
 struct gpup_claim *gpup_host_claim(struct gpup_host *host, const char *adapter);

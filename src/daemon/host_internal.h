@@ -21,8 +21,10 @@ struct gpup_host {
     GPtrArray *waiting; /* struct gpup_start *: until what others had is cleared, owned */
     struct gpup_events *events;
     struct gpup_health *health;
-    bool unsure;    /* a reservation was lost: a VM may run that is not known of */
-    gint64 settled; /* monotonic, us: when a partition was freed or a start refused last */
+    GHashTable *wedged; /* keys of GPUs that did not answer when it was last looked */
+    gint64 asked;       /* monotonic, us: when wedged GPUs were asked again last */
+    bool unsure;        /* a reservation was lost: a VM may run that is not known of */
+    gint64 settled;     /* monotonic, us: when a partition was freed or a start refused last */
 };
 
 /* A VM's start, from its `prepare` until there is an answer. */
@@ -54,6 +56,8 @@ void gpup_host_add_problems(struct gpup_host *h, GPtrArray *texts);
 /* Makes the partitions that are stored. wait: until that is done, so that VMs which start at boot
  * find them. */
 void gpup_host_apply_stored(struct gpup_host *h, bool wait);
+/* GPUs that were wedged and answer again get what is stored of them. */
+void gpup_host_apply_to_recovered(struct gpup_host *h);
 
 /* ---- host_claims.c ---- */
 

@@ -128,6 +128,28 @@ static void apply_counts(struct gpup_host *h, bool wait)
     }
 }
 
+/* True: it was wedged, and answers now. */
+static bool has_recovered(struct gpup_host *h, struct gpup_gpu *gpu)
+{
+    if (gpu->mode != GPUP_MODE_WEDGED)
+        return g_hash_table_remove(h->wedged, gpu->key);
+    g_hash_table_add(h->wedged, g_strdup(gpu->key));
+    return false;
+}
+
+void gpup_host_apply_to_recovered(struct gpup_host *h)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        struct gpup_change *change = has_recovered(h, gpus[i]) ? begin_stored(h, gpus[i]) : NULL;
+
+        if (change)
+            gpup_change_run_later(change, stored_applied, h);
+    }
+}
+
 static struct gpup_gpu *gpu_at(struct gpup_host *h, const char *id)
 {
     size_t n;

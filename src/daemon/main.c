@@ -52,7 +52,7 @@ static gboolean on_reconcile(void *data)
     gpup_sweep(&g->daemon);
     if (gpup_reconcile(&g->daemon))
         gpup_vms_refresh(g->daemon.vms);
-    gpup_host_clear_again(g->daemon.host);
+    gpup_host_try_again(g->daemon.host);
     return G_SOURCE_CONTINUE;
 }
 

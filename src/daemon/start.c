@@ -160,7 +160,8 @@ bool gpup_host_use_reservation(struct gpup_host *h, struct gpup_claim *claim,
 /* ---- waiting for what others had ---- */
 
 /* The hook has twenty seconds for all of it. */
-#define CLEARING_MS 8000
+#define CLEARING_MS   8000
+#define ASK_WEDGED_US (30 * G_USEC_PER_SEC)
 
 bool gpup_host_is_clearing(struct gpup_host *h)
 {
@@ -176,9 +177,15 @@ bool gpup_host_is_clearing(struct gpup_host *h)
     return false;
 }
 
-void gpup_host_clear_again(struct gpup_host *h)
+void gpup_host_try_again(struct gpup_host *h)
 {
+    gint64 now = g_get_monotonic_time();
+
     gpup_inventory_clear_again(h->inventory);
+    if (now - h->asked < ASK_WEDGED_US)
+        return;
+    h->asked = now;
+    gpup_inventory_ask_wedged(h->inventory);
 }
 
 void gpup_start_free(struct gpup_start *start)

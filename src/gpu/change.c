@@ -266,6 +266,11 @@ static gboolean on_unstuck(int fd, GIOCondition condition, void *data)
     return G_SOURCE_REMOVE;
 }
 
+/* It hangs still: nothing new. */
+static void ignore(const struct gpup_error *err, void *data)
+{
+}
+
 void gpup_inventory_watch(struct gpup_inventory *inventory, const char *address, int pidfd)
 {
     struct gpup_stuck *s = g_new0(struct gpup_stuck, 1);
@@ -275,6 +280,17 @@ void gpup_inventory_watch(struct gpup_inventory *inventory, const char *address,
     s->pidfd = pidfd;
     s->source = g_unix_fd_add(pidfd, G_IO_IN, on_unstuck, s);
     g_hash_table_replace(inventory->stuck, s->address, s);
+}
+
+void gpup_inventory_ask_wedged(struct gpup_inventory *inventory)
+{
+    for (guint i = 0; i < inventory->gpus->len; i++) {
+        struct gpup_gpu *gpu = inventory->gpus->pdata[i];
+
+        if (gpu->mode == GPUP_MODE_WEDGED && !gpu->changing &&
+            !g_hash_table_contains(inventory->stuck, gpu->id))
+            gpup_change_start(inventory, gpu, GPUP_OP_DESCRIBE, 0, ignore, NULL);
+    }
 }
 
 /* ---- partitioning and looking again ---- */

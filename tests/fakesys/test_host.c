@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* What gpupd stores of GPUs, and does again after a reboot: with hardware that changed meanwhile.
  */
@@ -245,6 +247,33 @@ static void driver_fails_at_boot(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 4);
 }
 
+/* Its driver does not answer when gpupd starts; when it does, the partitions are made after all. */
+static void driver_late_at_boot(struct fixture *f, gconstpointer data)
+{
+    const char *helper = f->folders.gpu_helper;
+    g_autofree char *link = g_build_filename(f->dir, "helper", NULL);
+    g_autofree char *slow = g_build_filename(f->dir, "slow", NULL);
+    gint64 until;
+
+    partition(f, GPU, 4);
+    g_assert_true(g_file_set_contents(slow, "#!/bin/sh\nexec sleep 100\n", -1, NULL));
+    g_assert_cmpint(chmod(slow, 0755), ==, 0);
+    g_assert_cmpint(symlink(slow, link), ==, 0);
+    f->folders.gpu_helper = link;
+    reboot_machine(f);
+    g_assert_cmpint(gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
+    g_assert_cmpint(unlink(link), ==, 0);
+    g_assert_cmpint(symlink(helper, link), ==, 0);
+    gpup_host_try_again(f->host);
+    until = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+    while (gpu(f, GPU)->n_slots != 4 || gpu(f, GPU)->changing) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_cmpint(gpu(f, GPU)->mode, ==, GPUP_MODE_PARTITIONED);
+    g_assert_false(gpu(f, GPU)->foreign);
+}
+
 static int pass_through(struct fixture *f, const char *id, bool on)
 {
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
@@ -318,6 +347,7 @@ int main(int argc, char **argv)
         {"/host/replaced", replaced},
         {"/host/previewed", previewed},
         {"/host/driver-fails", driver_fails_at_boot},
+        {"/host/driver-late", driver_late_at_boot},
         {"/host/whole", whole},
         {"/host/settings", settings},
     };

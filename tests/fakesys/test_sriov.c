@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "fixture.h"
+#include "gpu/change.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* Any GPU with SR-IOV, against the kernel's rules and errors. */
 
@@ -299,6 +302,32 @@ static void hang_at_start(struct fake *f, gconstpointer data)
     fake_wait(f, is_back);
 }
 
+/* A helper that could be ended tells nothing more: the GPU is asked again. */
+static void asked_again(struct fake *f, gconstpointer data)
+{
+    const char *helper = f->system.helper;
+    g_autofree char *dir = g_dir_make_tmp("gpup-helper-XXXXXX", NULL);
+    g_autofree char *link = g_build_filename(dir, "helper", NULL);
+    g_autofree char *slow = g_build_filename(dir, "slow", NULL);
+
+    g_assert_true(g_file_set_contents(slow, "#!/bin/sh\nexec sleep 100\n", -1, NULL));
+    g_assert_cmpint(chmod(slow, 0755), ==, 0);
+    g_assert_cmpint(symlink(slow, link), ==, 0);
+    f->system.helper = link;
+    f->system.timeout_ms = 400;
+    start(f);
+    g_assert_cmpint(fake_gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
+    g_assert_cmpint(unlink(link), ==, 0);
+    g_assert_cmpint(symlink(helper, link), ==, 0);
+    f->inventory->system.timeout_ms = 0;
+    gpup_inventory_ask_wedged(f->inventory);
+    fake_wait(f, is_back);
+    g_assert_cmpint(fake_partition(f, GPU, 3, NULL), ==, 0);
+    unlink(link);
+    unlink(slow);
+    rmdir(dir);
+}
+
 static void moved(struct fake *f, gconstpointer data)
 {
     g_autofree char *key = NULL;
@@ -366,6 +395,7 @@ int main(int argc, char **argv)
         {"/sriov/foreign", foreign},
         {"/sriov/hang", hang},
         {"/sriov/hang-at-start", hang_at_start},
+        {"/sriov/asked-again", asked_again},
         {"/sriov/moved", moved},
         {"/sriov/same-serial", same_serial},
         {"/sriov/restart", restart},

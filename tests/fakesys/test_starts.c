@@ -183,7 +183,7 @@ static void await_free(struct starts *s, size_t n)
     guint timer = g_timeout_add(10, tick, NULL);
 
     while (gpup_gpu_free_slots(gpu_of(s)) != n) {
-        gpup_host_clear_again(s->host);
+        gpup_host_try_again(s->host);
         g_assert_cmpint(g_get_monotonic_time(), <, until);
         g_main_context_iteration(NULL, TRUE);
     }
