@@ -1,26 +1,49 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The least that a Python test needs to speak TAP."""
 import sys
+import threading
 import time
 import traceback
 
 
-def run(tests):
-    """Calls each (name, function); a failed assertion or Failed is a failure. Exits."""
-    failed = 0
-    for number, (name, function) in enumerate(tests, 1):
+LOCK = threading.Lock()
+
+
+class Results:
+    """Of tests that may run side by side: a line for each when it has ended."""
+
+    def __init__(self):
+        self.number = self.failed = 0
+
+    def one(self, name, function):
         began = time.monotonic()
         try:
             function()
-            print("ok %d %s (%.1f s)" % (number, name, time.monotonic() - began), flush=True)
+            self.add(name, None, " (%.1f s)" % (time.monotonic() - began))
         except Exception as error:  # pylint: disable=broad-except
-            failed += 1
-            print("not ok %d %s" % (number, name), flush=True)
-            print("# %s" % str(error).replace("\n", "\n# "), flush=True)
             frame = traceback.extract_tb(error.__traceback__)[1:] or [None]
-            print("# at %s" % (frame[0],), flush=True)
-    print("1..%d" % len(tests))
-    sys.exit(1 if failed else 0)
+            self.add(name, "%s\nat %s" % (error, frame[0]))
+
+    def add(self, name, error, took=""):
+        with LOCK:
+            self.number += 1
+            self.failed += error is not None
+            print("%s %d %s%s" % ("ok" if error is None else "not ok", self.number, name, took))
+            if error is not None:
+                print("# %s" % error.replace("\n", "\n# "))
+            sys.stdout.flush()
+
+    def exit(self):
+        print("1..%d" % self.number)
+        sys.exit(1 if self.failed else 0)
+
+
+def run(tests):
+    """Calls each (name, function); a failed assertion or Failed is a failure. Exits."""
+    results = Results()
+    for name, function in tests:
+        results.one(name, function)
+    results.exit()
 
 
 def equal(got, wanted, what=""):

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """SR-IOV on a real kernel, in a machine of its own: what its PCI core answers, what gpupd makes of
 it, and VMs of a libvirt in there that get a virtual function."""
+import concurrent.futures
+import json
+import os
 import pathlib
 import re
 import sys
@@ -9,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from machine import FILES, PF, SHARED_PF, Machine, lablib  # noqa: E402
-from taplib import contains, equal, run  # noqa: E402
+from taplib import Results, contains, equal  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 GPU, SHARED = PF[5:], SHARED_PF[5:]
@@ -89,6 +92,13 @@ class Host:
         found = re.search(r"<source>\s*<address domain='0x0000' bus='0x(..)' slot='0x00' function='0x(.)'/>", xml)
         return "%s:00.%s" % found.groups() if found else None
 
+    def findings(self):
+        """What gpup check says, by id and GPU, and how it ends."""
+        result = self.gpup("check", "--json")
+        said = json.loads(result.stdout)
+        equal(result.returncode, 1 if said["failures"] else 0, result.stdout)
+        return {(f["id"], f["gpu"]): f for f in said["findings"]}
+
     def inject(self, name, value):
         self.machine.sh("echo %s >%s%s" % (value, PARAMETERS, name))
 
@@ -107,12 +117,33 @@ def fails(result, code, *texts):
         contains(result.stderr, text)
 
 
-class Kernel:
-    """With an IOMMU."""
+def levels(found, level, *which):
+    for one in which:
+        equal(found[one]["level"], level, str(found[one]))
 
-    def __init__(self):
-        self.machine = Machine(BUILD, "iommu")
+
+class Tests:
+    """A machine and what is done in it, one after the other."""
+
+    def __init__(self, name, iommu=True):
+        self.machine = Machine(BUILD, name, iommu)
         self.host = Host(self.machine)
+
+    def run(self, results, wanted):
+        tests = [t for t in self.all() if not wanted or t.__name__ in wanted]
+        try:
+            if tests:
+                self.machine.start()
+            for test in tests:
+                results.one(test.__name__.replace("_", " "), test)
+        except lablib.Failed as error:
+            results.add("the machine %s" % self.machine.name, str(error))
+        finally:
+            self.machine.stop()
+
+
+class Gpus(Tests):
+    """What gpupd makes of GPUs."""
 
     def the_kernel(self):
         """The answers that fakesys imitates."""
@@ -134,6 +165,15 @@ class Kernel:
         h.ok("gpu", "partition", GPU, "0")
         equal((h.numvfs(), h.gpu()["mode"]), ("0", "unused"))
 
+    def gpup_check(self):
+        """One GPU can be shared; the other's VFs would be in the group of the port before it."""
+        found = self.host.findings()
+        levels(found, "ok", ("iommu", None), ("vfio", None), ("libvirt-hook", None), ("gpupd", None),
+               ("sriov", PF), ("sriov", SHARED_PF), ("driver", PF), ("acs", PF))
+        levels(found, "failure", ("acs", SHARED_PF))
+        contains(found["acs", SHARED_PF]["text"], "(it has no ACS)")
+        contains(found["acs", SHARED_PF]["fix"], "root port")
+
     def a_driver_that_fails(self):
         h = self.host
         h.inject("fail_errno", 12)
@@ -145,8 +185,86 @@ class Kernel:
         equal((h.numvfs(), h.gpu()["mode"]), ("0", "unused"))
         h.ok("gpu", "partition", GPU, "2")
 
+    def one_or_the_other(self):
+        h = self.host
+        h.ok("gpu", "partition", GPU, "1")
+        fails(h.gpup("gpu", "passthrough", GPU, "on"), 3, "partition")
+        h.ok("gpu", "partition", GPU, "0")
+
+    def a_driver_that_hangs(self):
+        """It goes on hanging while a VM starts on the other GPU. (Since Linux 6.18, and in its stable
+        series, nobody can change a number of VFs meanwhile.)"""
+        h = self.host
+        h.ok("gpu", "partition", SHARED, "2")
+        h.inject("hang", "0,1")
+        self.machine.sh("gpup gpu partition %s 0 >/tmp/hung 2>&1 &" % SHARED)
+
+    def a_held_function(self):
+        """Something else has a VF open: it is named, and nothing hangs."""
+        h = self.host
+        function = PF[:-1] + "1"
+        group = self.machine.sh("basename $(readlink %s%s/iommu_group)" % (DEVICE, function)).stdout.strip()
+        self.machine.sh("echo vfio-pci >{0}/driver_override; echo {1} >/sys/bus/pci/drivers_probe; "
+                        "(sleep 100 | python3 /run/l1/kernel_cases.py hold {2} {1}) >/tmp/held 2>&1 &"
+                        .format(DEVICE + function, function, group))
+        wait_for("it is open", lambda: "open" in h.read("/tmp/held"))
+        fails(h.gpup("gpu", "partition", GPU, "0"), 3, "is open in python3")
+        self.machine.sh("pkill -x sleep; while pgrep -f 'kernel_cases.py [h]old' >/dev/null; do sleep 0.1; done")
+        h.ok("gpu", "partition", GPU, "0")
+
+    def a_whole_gpu(self):
+        """Never together with partitions."""
+        h = self.host
+        h.ok("gpu", "passthrough", GPU, "on")
+        equal((h.gpu()["mode"], h.driver(0)), ("passthrough", "vfio-pci"))
+        fails(h.gpup("gpu", "partition", GPU, "2"), 2, "whole")
+        for name in ("vm1", "vm2"):
+            h.define(name)
+            h.ok("assign", name, "--kind", "passthrough")
+        equal(h.virsh("start", "vm1").stderr, "")
+        equal(h.holders(), ["vm1"])
+        fails(h.gpup("vm", "start", "vm2"), 3, "given whole to vm1")
+        fails(h.gpup("gpu", "passthrough", GPU, "off"), 3, "vm1")
+        wait_for("the guest lists its devices", lambda: "guest: end" in h.read("/tmp/vm1.serial"))
+        # the configuration space is the emulated device's own: only of VFs does VFIO show what sysfs says
+        contains(h.read("/tmp/vm1.serial"), "1b36:0010 register 0x")
+        h.virsh("destroy", "vm1")
+        wait_for("it is free", lambda: h.holders() == [None])
+        h.ok("gpu", "passthrough", GPU, "off")
+        equal((h.gpu()["mode"], h.driver(0)), ("unused", "gpup_test_gpu"))
+
+    def a_driver_that_hung(self):
+        """The GPU is shown as wedged; once the driver answers, it is as it was set up."""
+        h = self.host
+        wait_for("it is given up", lambda: h.gpu(SHARED)["mode"] == "wedged", 90)
+        contains(h.read("/tmp/hung"), SHARED)
+        fails(h.gpup("gpu", "partition", SHARED, "1"), 2, "cannot be partitioned")
+        h.inject("hang", "0,0")
+        wait_for("it answers again", lambda: h.gpu(SHARED)["mode"] == "partitioned", 60)
+        equal(h.gpu(SHARED)["partition_count"], 2)
+
+    def a_shared_group(self):
+        """No ACS before the GPU: its functions go to a VM together or not at all."""
+        h = self.host
+        h.define("vm4")
+        h.ok("assign", "vm4", "--gpu", SHARED)
+        contains(h.start_vm("vm4"), "IOMMU group")
+        wait_for("it is free again", lambda: h.holders(SHARED) == [None, None])
+        h.ok("gpu", "partition", SHARED, "0")
+
+    def all(self):
+        return [self.the_kernel, self.partitions, self.gpup_check, self.a_driver_that_fails,
+                self.a_held_function, self.one_or_the_other, self.a_driver_that_hangs,
+                self.a_whole_gpu, self.a_driver_that_hung, self.a_shared_group]
+
+
+class Vms(Tests):
+    """Which VM gets what."""
+
     def a_vm_with_a_partition(self):
         h = self.host
+        h.start()
+        h.ok("gpu", "partition", GPU, "2")
         for name in ("vm1", "vm2", "vm3"):
             h.define(name)
             h.ok("assign", name, "--gpu", GPU)
@@ -209,111 +327,41 @@ class Kernel:
         for name in ("hand", "whole"):
             h.virsh("undefine", name)
 
-    def a_shared_group(self):
-        """No ACS before the GPU: its functions go to a VM together or not at all."""
-        h = self.host
-        h.ok("gpu", "partition", SHARED, "2")
-        h.define("vm4")
-        h.ok("assign", "vm4", "--gpu", SHARED)
-        contains(h.start_vm("vm4"), "IOMMU group")
-        wait_for("it is free again", lambda: h.holders(SHARED) == [None, None])
-        h.ok("gpu", "partition", SHARED, "0")
-
-    def a_held_function(self):
-        """Something else has a VF open: it is named, and nothing hangs."""
-        h = self.host
-        function = PF[:-1] + "1"
-        group = self.machine.sh("basename $(readlink %s%s/iommu_group)" % (DEVICE, function)).stdout.strip()
-        self.machine.sh("echo vfio-pci >{0}/driver_override; echo {1} >/sys/bus/pci/drivers_probe; "
-                        "(sleep 100 | python3 /run/l1/kernel_cases.py hold {2} {1}) >/tmp/held 2>&1 &"
-                        .format(DEVICE + function, function, group))
-        wait_for("it is open", lambda: "open" in h.read("/tmp/held"))
-        fails(h.gpup("gpu", "partition", GPU, "0"), 3, "is open in python3")
-        self.machine.sh("pkill -x sleep; while pgrep -f 'kernel_cases.py [h]old' >/dev/null; do sleep 0.1; done")
-        h.ok("gpu", "partition", GPU, "0")
-
-    def a_whole_gpu(self):
-        """Never together with partitions, whichever was first."""
-        h = self.host
-        h.ok("gpu", "partition", GPU, "1")
-        fails(h.gpup("gpu", "passthrough", GPU, "on"), 3, "partition")
-        h.ok("gpu", "partition", GPU, "0")
-        h.ok("gpu", "passthrough", GPU, "on")
-        equal((h.gpu()["mode"], h.driver(0)), ("passthrough", "vfio-pci"))
-        fails(h.gpup("gpu", "partition", GPU, "2"), 2, "whole")
-        for name in ("vm1", "vm2"):
-            h.ok("unassign", name)
-            h.ok("assign", name, "--kind", "passthrough")
-        equal(h.virsh("start", "vm1").stderr, "")
-        equal(h.holders(), ["vm1"])
-        fails(h.gpup("vm", "start", "vm2"), 3, "given whole to vm1")
-        fails(h.gpup("gpu", "passthrough", GPU, "off"), 3, "vm1")
-        wait_for("the guest lists its devices", lambda: "guest: end" in h.read("/tmp/vm1.serial"))
-        # the configuration space is the emulated device's own: only of VFs does VFIO show what sysfs says
-        contains(h.read("/tmp/vm1.serial"), "1b36:0010 register 0x")
-        h.virsh("destroy", "vm1")
-        wait_for("it is free", lambda: h.holders() == [None])
-        h.ok("gpu", "passthrough", GPU, "off")
-        equal((h.gpu()["mode"], h.driver(0)), ("unused", "gpup_test_gpu"))
-
-    def a_driver_that_hangs(self):
-        """It goes on hanging while VMs start on the other GPU."""
-        h = self.host
-        h.ok("gpu", "partition", SHARED, "2")
-        h.inject("hang", "0,1")
-        self.machine.sh("gpup gpu partition %s 0 >/tmp/hung 2>&1 &" % SHARED)
-
-    def a_driver_that_hung(self):
-        """The GPU is shown as wedged, and is usable once the driver answers."""
-        h = self.host
-        wait_for("it is given up", lambda: h.gpu(SHARED)["mode"] == "wedged", 90)
-        contains(h.read("/tmp/hung"), SHARED)
-        fails(h.gpup("gpu", "partition", SHARED, "1"), 2, "cannot be partitioned")
-        h.inject("hang", "0,0")
-        wait_for("it answers again", lambda: h.gpu(SHARED)["mode"] != "wedged", 60)
-        h.ok("gpu", "partition", SHARED, "0")
-
-    def run(self):
-        return [self.the_kernel, self.partitions, self.a_driver_that_fails, self.a_driver_that_hangs,
-                self.a_vm_with_a_partition, self.a_shared_function, self.a_driver_that_hung,
-                self.a_vm_that_has_to_wait, self.killed_gpupd, self.by_hand, self.a_held_function,
-                self.a_shared_group, self.a_whole_gpu]
+    def all(self):
+        return [self.a_vm_with_a_partition, self.a_shared_function, self.a_vm_that_has_to_wait,
+                self.killed_gpupd, self.by_hand]
 
 
-class WithoutIommu:
-    def __init__(self):
-        self.machine = Machine(BUILD, "no-iommu", iommu=False)
-        self.host = Host(self.machine)
-
+class WithoutIommu(Tests):
     def without_an_iommu(self):
         h = self.host
-        self.machine.start()
         h.start()
+        found = h.findings()
+        levels(found, "failure", ("iommu", None))
+        contains(found["iommu", None]["fix"], "take intel_iommu=off out of the kernel command line")
+        levels(found, "ok", ("sriov", PF), ("acs", PF))
+        levels(found, "warning", ("acs", SHARED_PF))  # by the port's own word: there are no groups
         h.ok("gpu", "partition", GPU, "2")
         h.define("vm1")
         h.ok("assign", "vm1", "--gpu", GPU)
         contains(h.start_vm("vm1"), "behind no IOMMU")
         equal(h.holders(), [None, None])
 
-    def run(self):
+    def all(self):
         return [self.without_an_iommu]
-
-
-def named(functions):
-    return [(f.__name__.replace("_", " "), f) for f in functions]
 
 
 def main():
     lablib.stage(BUILD)
-    with_iommu, without = Kernel(), WithoutIommu()
     wanted = sys.argv[2:]  # by name, for trying
-    try:
-        with_iommu.machine.start()
-        run([t for t in named(with_iommu.run() + without.run())
-             if not wanted or t[1].__name__ in wanted])
-    finally:
-        for machine in (with_iommu.machine, without.machine):
-            machine.stop()
+    results = Results()
+    machines = [Vms("vms"), Gpus("gpus"), WithoutIommu("no-iommu", iommu=False)]
+    # each takes a processor
+    workers = min(len(machines), max(2, len(os.sched_getaffinity(0))))
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for done in [pool.submit(m.run, results, wanted) for m in machines]:
+            done.result()
+    results.exit()
 
 
 main()
