@@ -61,7 +61,7 @@ static void on_checked(GObject *source, GAsyncResult *result, void *data)
         polkit_authority_check_authorization_finish(POLKIT_AUTHORITY(source), result, &error);
 
     if (!answer) {
-        g_warning("polkit: %s", error->message);
+        g_warning("polkit cannot be asked, so only root may change anything: %s", error->message);
         ask_bus(check);
         return;
     }
@@ -79,7 +79,7 @@ static void on_authority(GObject *source, GAsyncResult *result, void *data)
                             G_DBUS_MESSAGE_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION) != 0;
 
     if (!authority) {
-        g_warning("polkit: %s", error->message);
+        g_warning("polkit cannot be asked, so only root may change anything: %s", error->message);
         ask_bus(check);
         return;
     }

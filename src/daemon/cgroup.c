@@ -181,7 +181,8 @@ int gpup_cgroups_open(struct gpup_cgroups *c, const char *adapter, uint64_t memo
         return -1;
     dir = group_of(c, adapter);
     if (g_mkdir(dir, 0755) < 0 && errno != EEXIST) {
-        g_warning("%s: %s", dir, g_strerror(errno));
+        g_warning("%s cannot be made, so its renderer runs without a group: %s", dir,
+                  g_strerror(errno));
         return -1;
     }
     if (c->memory) {

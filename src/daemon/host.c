@@ -116,14 +116,15 @@ static int make_folders(const struct gpup_folders *folders, struct gpup_error **
 
     if (g_mkdir_with_parents(folders->run, 0755) < 0 ||
         g_mkdir_with_parents(folders->state, 0700) < 0)
-        return gpup_error_set(err, errno, "%s or %s: %s", folders->run, folders->state,
-                              g_strerror(errno));
+        return gpup_error_set(err, errno, "the folders %s and %s cannot be made: %s", folders->run,
+                              folders->state, g_strerror(errno));
     for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
         g_autofree char *path = g_build_filename(folders->run, below[i], NULL);
 
         /* libvirt looks at vm/ADAPTER; reservations are nobody's business */
         if (g_mkdir_with_parents(path, 0755) < 0 || chmod(path, i == 0 ? 0700 : 0755) < 0)
-            return gpup_error_set(err, errno, "%s: %s", path, g_strerror(errno));
+            return gpup_error_set(err, errno, "the folder %s cannot be made: %s", path,
+                                  g_strerror(errno));
     }
     return 0;
 }

@@ -114,7 +114,10 @@ static int check_regrant(struct gpup_host *h, const struct gpup_claim *claim,
 {
     if (!gpu || claim->slot >= gpu->n_slots ||
         strcmp(gpu->slots[claim->slot].adapter, claim->adapter) != 0)
-        return gpup_error_set(err, ENODEV, "the partition of %s or its GPU is gone", claim->vm);
+        return gpup_error_set(
+            err, ENODEV,
+            "%s has no partition any more, or its GPU is gone: stop it, and gpup explain %s says where it can go",
+            claim->vm, claim->vm);
     if (!gpu->elastic)
         return gpup_error_set(err, EINVAL,
                               "%s is running on a partition of fixed size: its change takes effect "

@@ -57,7 +57,8 @@ int gpup_host_end_passthrough(struct gpup_host *h, struct gpup_change *change, c
 
     if (ret == 0 && !gpu) {
         gpup_host_tell(h);
-        return gpup_error_set(err, ENODEV, "the GPU is gone");
+        return gpup_error_set(err, ENODEV,
+                              "the GPU is not in this host any more: gpup rescan shows what is");
     }
     if (ret == 0)
         ret = gpup_store_set_whole(h->folders->state, gpu, on, err);
@@ -87,7 +88,8 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
     gpu = gpup_host_gpu_by_key(h, key);
     if (ret == 0 && !gpu) {
         gpup_host_tell(h);
-        return gpup_error_set(err, ENODEV, "the GPU is gone");
+        return gpup_error_set(err, ENODEV,
+                              "the GPU is not in this host any more: gpup rescan shows what is");
     }
     if (ret == 0) {
         ret = gpup_store_set_count(h->folders->state, gpu, count, err);

@@ -84,7 +84,7 @@ int gpup_keyfile_read(const char *path, const char *group, GKeyFile **out, struc
 int gpup_keyfile_remove(const char *path, struct gpup_error **err)
 {
     if (g_unlink(path) < 0 && errno != ENOENT)
-        return gpup_error_set(err, errno, "%s: %s", path, g_strerror(errno));
+        return gpup_error_set(err, errno, "%s cannot be removed: %s", path, g_strerror(errno));
     return 0;
 }
 

@@ -102,7 +102,7 @@ static void record(struct gpup_lease *lease)
     claim->renderer = gpup_lease_renderer_pid(lease);
     claim->renderer_start = start_time(claim->renderer);
     if (gpup_claim_save(lease->setup.folders->run, claim, &err) < 0)
-        g_warning("%s: %s", claim->vm, gpup_error_message(err));
+        g_warning("%s: its reservation cannot be written: %s", claim->vm, gpup_error_message(err));
 }
 
 pid_t gpup_lease_renderer_pid(const struct gpup_lease *lease)

@@ -148,7 +148,9 @@ static int serve_op(struct gpup_server *s, const struct gpup_msg_hook *hook, con
                               "remove the saved state (virsh managedsave-remove %s) and start it",
                               hook->vm, hook->vm);
     default:
-        return gpup_error_set(err, EINVAL, "unknown hook operation %u", hook->op);
+        return gpup_error_set(
+            err, EINVAL, "unknown hook operation %u: after an upgrade, systemctl restart gpupd",
+            hook->op);
     }
 }
 
@@ -416,7 +418,8 @@ static void open_to_group(const char *path, const char *name)
     if (!name || getgrnam_r(name, &entry, buffer, sizeof(buffer), &found) != 0 || !found)
         return;
     if (chown(path, (uid_t)-1, found->gr_gid) < 0)
-        g_warning("%s: %s", path, g_strerror(errno));
+        g_warning("%s cannot be given to the group %s, so no VM's device process reaches gpupd: %s",
+                  path, name, g_strerror(errno));
 }
 
 static int listen_at(const char *path, const char *group, struct gpup_error **err)
@@ -425,12 +428,13 @@ static int listen_at(const char *path, const char *group, struct gpup_error **er
     int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (sock < 0)
-        return gpup_error_set(err, errno, "socket: %s", g_strerror(errno));
+        return gpup_error_set(err, errno, "no socket for libvirt's hook can be made: %s",
+                              g_strerror(errno));
     g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
     unlink(path);
     if (bind(sock, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0660) < 0 ||
         listen(sock, 128) < 0) {
-        gpup_error_set(err, errno, "%s: %s", path, g_strerror(errno));
+        gpup_error_set(err, errno, "the socket %s cannot be made: %s", path, g_strerror(errno));
         close(sock);
         return -EIO;
     }

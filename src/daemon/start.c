@@ -118,7 +118,8 @@ int gpup_host_reserve(struct gpup_host *h, const struct gpup_adapter *adapter, c
     int ret;
 
     if (gpup_host_claim(h, adapter->id))
-        return gpup_error_set(err, EBUSY, "%s is starting or running already", vm);
+        return gpup_error_set(err, EBUSY, "%s is starting or running already: see gpup vm list",
+                              vm);
     ret = gpup_resolve(gpus, n, adapter, vm, h->config->policy, &placement, NULL, err);
     if (ret < 0)
         return ret;

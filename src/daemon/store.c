@@ -27,7 +27,8 @@ int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned c
     if (count == 0)
         return gpup_keyfile_remove(path, err);
     if (g_mkdir_with_parents(folder, 0700) < 0)
-        return gpup_error_set(err, errno, "%s: %s", folder, g_strerror(errno));
+        return gpup_error_set(err, errno, "the folder %s cannot be made: %s", folder,
+                              g_strerror(errno));
     g_key_file_set_integer(file, GROUP, "version", GPUP_KEYFILE_VERSION);
     g_key_file_set_string(file, GROUP, "key", gpu->key);
     g_key_file_set_string(file, GROUP, "id", gpu->id);
@@ -84,7 +85,8 @@ int gpup_store_set_whole(const char *dir, const struct gpup_gpu *gpu, bool on,
     if (!on)
         return gpup_keyfile_remove(path, err);
     if (g_mkdir_with_parents(folder, 0700) < 0)
-        return gpup_error_set(err, errno, "%s: %s", folder, g_strerror(errno));
+        return gpup_error_set(err, errno, "the folder %s cannot be made: %s", folder,
+                              g_strerror(errno));
     g_key_file_set_integer(file, GROUP, "version", GPUP_KEYFILE_VERSION);
     g_key_file_set_string(file, GROUP, "key", gpu->key);
     g_key_file_set_string(file, GROUP, "id", gpu->id);

@@ -128,7 +128,7 @@ static void answered(GObject *source, GAsyncResult *result, void *data)
     if (g_task_propagate_boolean(G_TASK(result), &error)) {
         take_answer(vms, g_task_get_task_data(G_TASK(result)));
     } else {
-        g_message("asking for the VMs: %s", error->message);
+        g_message("libvirt does not say which VMs there are: %s", error->message);
         vms->all = true; /* what was asked for is not known now */
         vms->known = false;
         if (vms->connected && vms->retry == 0)

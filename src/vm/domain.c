@@ -317,7 +317,9 @@ int gpup_domain_set_device(const char *xml, const struct gpup_device *device, ch
     id = element ? gpup_xml_attribute(element, "id") : NULL;
     hostdev = id ? gpup_xml_hostdev_of(xmlDocGetRootElement(doc), id) : NULL;
     if (!hostdev)
-        return gpup_error_set(err, ENOENT, "the adapter's <hostdev> is not in the definition");
+        return gpup_error_set(
+            err, ENOENT,
+            "the adapter's <hostdev> is not in the definition any more: gpup unassign, then gpup assign the VM");
     if (gpup_set_hostdev(hostdev, device, id))
         *out = dump(doc);
     return 0;
@@ -424,7 +426,10 @@ int gpup_domain_remove_adapter(const char *xml, char **out, GStrv *lines, struct
     edit.domain = xmlDocGetRootElement(doc);
     edit.name = name = name_of(edit.domain);
     if (!gpup_xml_adapter(edit.domain, NULL))
-        return gpup_error_set(err, ENOENT, "%s has no adapter", name);
+        return gpup_error_set(
+            err, ENOENT,
+            "%s has no adapter, so there is nothing to take from it: gpup vm list shows who has",
+            name);
     gpup_edit_say(&edit, "%s: no partition any more", name);
     while ((edit.element = gpup_xml_adapter(edit.domain, NULL)))
         undo_all(&edit);

@@ -35,7 +35,8 @@ int gpup_check_hostdev(const struct gpup_edit *edit, struct gpup_error **err)
     xmlNode *ours = our_hostdev(edit);
 
     if (!devices)
-        return gpup_error_set(err, EINVAL, "%s has no devices", edit->name);
+        return gpup_error_set(err, EINVAL, "%s's definition has no <devices>: virsh edit %s",
+                              edit->name, edit->name);
     if (ours)
         return 0;
     if (!edit->device && !edit->element)

@@ -219,7 +219,8 @@ int gpup_check_display(const struct gpup_edit *edit, const struct gpup_adapter *
     const char *display;
 
     if (!devices_of(edit->domain))
-        return gpup_error_set(err, EINVAL, "%s has no devices", edit->name);
+        return gpup_error_set(err, EINVAL, "%s's definition has no <devices>: virsh edit %s",
+                              edit->name, edit->name);
     primary = primary_video(edit->domain, NULL);
     display = display_without_gl(edit->domain);
     if (primary && model_is(primary, "cirrus"))
