@@ -22,20 +22,20 @@ int gpup_keyfile_write(const char *path, GKeyFile *file, struct gpup_error **err
 }
 
 /* A name that nothing has: an earlier one that was set aside is not lost either. */
-static char *name_aside(const char *path)
+static char *name_aside(const char *path, const char *ending)
 {
-    g_autofree char *aside = g_strconcat(path, ".damaged", NULL);
+    g_autofree char *aside = g_strconcat(path, ending, NULL);
 
     for (unsigned n = 2; n < MANY && g_file_test(aside, G_FILE_TEST_EXISTS); n++) {
         g_free(aside);
-        aside = g_strdup_printf("%s.damaged-%u", path, n);
+        aside = g_strdup_printf("%s%s-%u", path, ending, n);
     }
     return g_steal_pointer(&aside);
 }
 
 int gpup_keyfile_set_aside(const char *path, const char *why, struct gpup_error **err)
 {
-    g_autofree char *aside = name_aside(path);
+    g_autofree char *aside = name_aside(path, ".damaged");
 
     if (g_rename(path, aside) < 0)
         return gpup_error_set(err, EIO, "%s cannot be used (%s) nor set aside: %s", path, why,
@@ -44,17 +44,31 @@ int gpup_keyfile_set_aside(const char *path, const char *why, struct gpup_error 
                           aside);
 }
 
+/* It is in order, and the gpup that wrote it will want it back. */
+static int keep_newer(const char *path, int version, struct gpup_error **err)
+{
+    g_autofree char *ending = g_strdup_printf(".format-%d", version);
+    g_autofree char *aside = name_aside(path, ending);
+
+    if (g_rename(path, aside) < 0)
+        return gpup_error_set(err, EIO,
+                              "%s: a newer gpup wrote it (format %d, this one reads %d), and it "
+                              "cannot be set aside: %s",
+                              path, version, GPUP_KEYFILE_VERSION, g_strerror(errno));
+    return gpup_error_set(err, EIO,
+                          "%s: a newer gpup wrote it (format %d, this one reads %d), so it is not "
+                          "used; it was set aside as %s: when that gpup is back, move it there "
+                          "again and restart gpupd",
+                          path, version, GPUP_KEYFILE_VERSION, aside);
+}
+
 static int check_version(const char *path, int version, struct gpup_error **err)
 {
-    g_autofree char *why = NULL;
-
     if (version == GPUP_KEYFILE_VERSION)
         return 0;
-    why = version > GPUP_KEYFILE_VERSION
-              ? g_strdup_printf("a newer gpup wrote it: format %d, and this one reads %d", version,
-                                GPUP_KEYFILE_VERSION)
-              : g_strdup("it has no version");
-    return gpup_keyfile_set_aside(path, why, err);
+    if (version > GPUP_KEYFILE_VERSION)
+        return keep_newer(path, version, err);
+    return gpup_keyfile_set_aside(path, "it has no version", err);
 }
 
 int gpup_keyfile_read(const char *path, const char *group, GKeyFile **out, struct gpup_error **err)

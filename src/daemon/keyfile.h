@@ -11,9 +11,9 @@ struct gpup_error;
 /* Writes beside and renames over, synced: a reader sees the old file or the new one. Mode 0600. */
 int gpup_keyfile_write(const char *path, GKeyFile *file, struct gpup_error **err);
 /*
- * Reads a file that gpup has written, whose `group` has the version. One that is damaged, cut off,
- * unreadable or from a newer gpup is set aside as PATH.damaged and reported; -ENOENT when there is
- * none.
+ * Reads a file that gpup has written, whose `group` has the version. One that is damaged, cut off
+ * or unreadable is set aside as PATH.damaged and reported, one from a newer gpup as PATH.format-N;
+ * -ENOENT when there is none.
  */
 int gpup_keyfile_read(const char *path, const char *group, GKeyFile **file,
                       struct gpup_error **err);

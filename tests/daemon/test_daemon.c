@@ -224,7 +224,6 @@ static void damaged_store(struct fixture *f, gconstpointer data)
         {"[gpu]\nversion=1\nkey=software\nid=software\nname=x\ncount=1", "its end is missing"},
         {"[gpu]\nversion=1\nkey=software\nid=software\nname=x\n", "no number of partitions"},
         {"[gpu]\nversion=1\nkey=software\nid=software\nname=x\ncount=7777777\n", "no number"},
-        {"[gpu]\nversion=2\ncount=4\n", "a newer gpup wrote it"},
         {"[gpu]\ncount=4\n", "it has no version"},
         {"\x00\xff\xfe garbage\n", "cannot be used"},
         {"", "it is empty"},
@@ -248,6 +247,33 @@ static void damaged_store(struct fixture *f, gconstpointer data)
         g_assert_cmpstr(kept, ==, cases[i].text);
         g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
     }
+}
+
+/* A newer gpup's file is neither used nor written over: it is there when that gpup is back. */
+static void newer_store(struct fixture *f, gconstpointer data)
+{
+    static const char text[] = "[gpu]\nversion=2\nkey=software\nslots=4 big\n";
+    g_autofree char *path = g_build_filename(f->state, "gpus", "software.conf", NULL);
+    g_autofree char *aside = g_strconcat(path, ".format-2", NULL);
+    g_autofree char *again = g_strconcat(path, ".format-2-2", NULL);
+    g_autofree char *kept = NULL;
+
+    g_assert_cmpint(partition(f, 4), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(g_file_set_contents(path, text, -1, NULL));
+        g_test_expect_message(NULL, G_LOG_LEVEL_WARNING,
+                              "*a newer gpup wrote it (format 2, this one reads 1)*.format-2*");
+        reopen_host(f);
+        g_test_assert_expected_messages();
+        g_assert_cmpuint(software(f)->n_slots, ==, 0);
+        g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 1);
+        g_assert_cmpint(partition(f, 2), ==, 0);
+        g_assert_true(g_file_get_contents(i == 0 ? aside : again, &kept, NULL, NULL));
+        g_assert_cmpstr(kept, ==, text);
+        g_clear_pointer(&kept, g_free);
+    }
+    reopen_host(f);
+    g_assert_cmpuint(software(f)->n_slots, ==, 2);
 }
 
 static void unreadable_store(struct fixture *f, gconstpointer data)
@@ -526,6 +552,7 @@ int main(int argc, char **argv)
         {"/config/wrong", wrong_configuration},
         {"/store/counts", counts_outlive_a_reboot},
         {"/store/damaged", damaged_store},
+        {"/store/newer", newer_store},
         {"/store/unreadable", unreadable_store},
         {"/store/missing-gpu", missing_gpu},
         {"/store/names", file_names},

@@ -290,7 +290,7 @@ static void vms_that_cannot(void)
 
         assert_refused(xml, &adapter, cases[i].flags, cases[i].code, cases[i].part);
     }
-    assert_refused("<domain><name>x</name></domain>", &adapter, 0, EINVAL, "no devices");
+    assert_refused("<domain><name>x</name></domain>", &adapter, 0, EINVAL, "no <devices>");
     assert_refused("<network/>", &adapter, 0, EINVAL, "not a VM's definition");
 }
 

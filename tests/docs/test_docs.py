@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the documents and the D-Bus interface promise is tested: by tests that are there."""
+import pathlib
+import re
+import sys
+import xml.etree.ElementTree as ET
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tools"))
+from taplib import equal, run  # noqa: E402
+
+# a test's suite, as docs/architecture.md calls it -> where its names are
+SOURCES = {"daemon": "tests/daemon/*.c", "fakesys": "tests/fakesys/*.c", "lab": "tests/lab/test_lab.py",
+           "lab-host": "tests/lab/test_host.py", "faults": "tests/lab/test_faults.py"}
+
+
+def read(path):
+    return (TOP / path).read_text(encoding="utf-8")
+
+
+def is_there(suite, name):
+    texts = [path.read_text(encoding="utf-8") for path in TOP.glob(SOURCES[suite])]
+    function = "def %s():" % name.replace(" ", "_")
+    return any('"%s"' % name in text or function in text for text in texts)
+
+
+def who_is_right():
+    """Each row of the table names tests that exist."""
+    part = read("docs/architecture.md").split("## Who is right after a restart")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in part.splitlines() if line.startswith("|")][2:]
+    equal(len(rows) >= 7, True, "rows")
+    for question, _, tests in rows:
+        named = 0
+        for entry in tests.split(";"):
+            suite, names = entry.strip().split(": ", 1)
+            for name in names.split(", "):
+                equal(is_there(suite, name.strip().strip("*")), True, "%s %s (%s)" % (suite, name, question))
+                named += 1
+        equal(named > 0, True, question)
+
+
+def interface():
+    """{method's full name: (the comment before it, its element)}"""
+    parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+    root = ET.fromstring(read("data/org.gpup1.xml"), parser)
+    found = {}
+    for part in root.findall("interface"):
+        comment = ""
+        for element in part:
+            if element.tag is ET.Comment:
+                comment = element.text
+            elif element.tag == "method":
+                found["%s.%s" % (part.get("name"), element.get("name"))] = (comment, element)
+                comment = ""
+    return found
+
+
+def calls():
+    """CALLS of tests/lab/test_host.py, which calls each as root, as who may and as who may not."""
+    text = read("tests/lab/test_host.py")
+    return re.findall(r'^    "(org\.gpup1\.[\w.]+)": \((None|"\w+"),', text, re.M)
+
+
+def every_method_is_called():
+    equal(sorted(name for name, _ in calls()), sorted(interface()))
+
+
+def every_change_has_a_dry_run():
+    """Each method that needs an action takes "dry-run", and each command behind it --dry-run."""
+    methods = interface()
+    for name, action in calls():
+        comment, _ = methods[name]
+        if action != "None":
+            equal('"dry-run" b' in comment, True, "%s says dry-run" % name)
+    page = read("man/gpup.1.scd")
+    for command in ("gpu partition", "gpu passthrough", "assign", "unassign", "vm start", "vm stop",
+                    "rescan"):
+        usage = re.search(r"^\*gpup\* \*%s\*.*?\+\+$" % re.escape(command), page, re.M)
+        equal(bool(usage) and "--dry-run" in usage.group(0), True, "gpup %s --dry-run" % command)
+
+
+if __name__ == "__main__":
+    run([(f.__name__.replace("_", " "), f) for f in (who_is_right, every_method_is_called,
+                                                     every_change_has_a_dry_run)])
