@@ -67,6 +67,11 @@ int virgl_fence(struct render *render, uint64_t seq)
     return session_emit(render, GPUP_EVENT_FENCE, seq, 0);
 }
 
+bool virgl_has_fences(struct render *render)
+{
+    return true;
+}
+
 /* There is no GPU: nothing is exported. */
 int virgl_renderer_resource_get_info(int res_handle, struct virgl_renderer_resource_info *info)
 {
