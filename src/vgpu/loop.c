@@ -4,12 +4,23 @@
 #include "core/error.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+
+/*
+ * To sleep and be woken costs more than the command of a driver that sends one after the other. Who
+ * slept for less than SHORT_SLEEP_NS looks for up to LOOK_NS the next time; the first that looks
+ * for nothing sleeps again. Between two turns of sources that are only looked at, all others get
+ * theirs after TURN_NS.
+ */
+#define SHORT_SLEEP_NS UINT64_C(50000)
+#define LOOK_NS        UINT64_C(20000)
+#define TURN_NS        UINT64_C(50000)
 
 struct vgpu_source {
     struct vgpu_loop *loop;
@@ -18,6 +29,7 @@ struct vgpu_source {
     bool removed;
     vgpu_loop_func func; /* NULL: a timer, whose descriptor is ours */
     vgpu_timer_func timer_func;
+    bool (*peek)(void *data); /* NULL: only its descriptor tells */
     void *data;
 };
 
@@ -25,8 +37,18 @@ struct vgpu_loop {
     int epoll;
     bool quit;
     int status;
+    bool looks;      /* there is another CPU, for whoever sends */
+    bool busy;       /* the last sleep was short */
+    uint64_t all_ns; /* when all sources were asked last */
     struct vgpu_source *sources;
 };
+
+static bool has_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
+}
 
 struct vgpu_loop *vgpu_loop_new(struct gpup_error **err)
 {
@@ -42,6 +64,7 @@ struct vgpu_loop *vgpu_loop_new(struct gpup_error **err)
         free(loop);
         return NULL;
     }
+    loop->looks = has_cpus();
     return loop;
 }
 
@@ -119,6 +142,11 @@ int vgpu_source_set_events(struct vgpu_source *source, uint32_t events)
     return epoll_ctl(source->loop->epoll, EPOLL_CTL_MOD, source->fd, &event) < 0 ? -errno : 0;
 }
 
+void vgpu_source_set_peek(struct vgpu_source *source, bool (*peek)(void *data))
+{
+    source->peek = peek;
+}
+
 void vgpu_source_remove(struct vgpu_source *source)
 {
     if (!source || source->removed)
@@ -184,16 +212,69 @@ static void dispatch(struct vgpu_source *source, uint32_t events)
         source->timer_func(source->data);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static bool serve_peeked(struct vgpu_loop *loop)
+{
+    bool any = false;
+
+    for (struct vgpu_source *source = loop->sources; source && !loop->quit; source = source->next) {
+        if (source->removed || !source->peek || !source->peek(source->data))
+            continue;
+        source->func(0, source->data);
+        any = true;
+    }
+    return any;
+}
+
+/* Looks at memory for a while. How long the descriptors may be waited for after it, ms. */
+static int look(struct vgpu_loop *loop)
+{
+    uint64_t since = now_ns(), now = since;
+
+    while (now - since < LOOK_NS) {
+        if (serve_peeked(loop))
+            since = now = now_ns();
+        if (loop->quit || now - loop->all_ns >= TURN_NS)
+            return 0;
+        relax();
+        now = now_ns();
+    }
+    return -1;
+}
+
 int vgpu_loop_run(struct vgpu_loop *loop)
 {
     struct epoll_event events[16];
 
     loop->quit = false;
     while (!loop->quit) {
-        int n = epoll_wait(loop->epoll, events, 16, -1);
+        int timeout = loop->busy ? look(loop) : -1;
+        uint64_t slept = timeout ? now_ns() : 0;
+        int n;
 
+        sweep(loop, false);
+        if (loop->quit)
+            break;
+        n = epoll_wait(loop->epoll, events, 16, timeout);
         if (n < 0 && errno != EINTR)
             return -errno;
+        loop->all_ns = now_ns();
+        if (timeout)
+            loop->busy = loop->looks && loop->all_ns - slept < SHORT_SLEEP_NS;
         for (int i = 0; i < n && !loop->quit; i++)
             dispatch(events[i].data.ptr, events[i].events);
         sweep(loop, false);

@@ -21,6 +21,12 @@ void vgpu_loop_free(struct vgpu_loop *loop);
 struct vgpu_source *vgpu_loop_add(struct vgpu_loop *loop, int fd, uint32_t events,
                                   vgpu_loop_func func, void *data, struct gpup_error **err);
 int vgpu_source_set_events(struct vgpu_source *source, uint32_t events);
+/*
+ * Has the loop look at memory for a moment before it sleeps, where what comes has lately come that
+ * soon: `peek` tells whether there is work, the source's function is then called with no events,
+ * its descriptor unread.
+ */
+void vgpu_source_set_peek(struct vgpu_source *source, bool (*peek)(void *data));
 /* Safe from within any callback, its own included: nothing is called for it afterwards. */
 void vgpu_source_remove(struct vgpu_source *source);
 

@@ -44,6 +44,7 @@ struct renderer {
     bool answered;        /* the command reserved last is to be answered */
     bool unwatched;       /* commands were sent after the last that is to be answered */
     bool full;            /* there was no room for a question */
+    bool timing;          /* hang_timer runs; it may find nothing to wait for any more */
     uint32_t hang_ms;
     uint64_t progress_ms; /* when something came back last, or the first answer became due */
     bool ready, ended, hung;
@@ -286,8 +287,22 @@ static void on_event(uint32_t events, void *data)
 
     if (r->ended)
         return;
-    gpup_ring_wake_clear(r->event_fd);
+    if (events)
+        gpup_ring_wake_clear(r->event_fd);
     read_answers(r);
+}
+
+static bool has_answers(void *data)
+{
+    struct renderer *r = data;
+
+    return !r->ended && gpup_ring_has_some(&r->answers);
+}
+
+static void set_timer(struct renderer *r, uint64_t after_ms)
+{
+    r->timing = true;
+    vgpu_timer_arm(r->hang_timer, after_ms);
 }
 
 static void on_hang_timer(void *data)
@@ -296,10 +311,11 @@ static void on_hang_timer(void *data)
     uint64_t quiet = running_ms(r) - r->progress_ms;
     char reason[96];
 
+    r->timing = false;
     if (r->ended || (r->outstanding == 0 && !r->full))
         return;
     if (quiet < r->hang_ms) {
-        vgpu_timer_arm(r->hang_timer, r->hang_ms - quiet);
+        set_timer(r, r->hang_ms - quiet);
         return;
     }
     r->hung = true;
@@ -310,8 +326,8 @@ static void on_hang_timer(void *data)
 static void start_watch(struct renderer *r)
 {
     r->progress_ms = running_ms(r);
-    if (r->hang_ms > 0)
-        vgpu_timer_arm(r->hang_timer, r->hang_ms);
+    if (r->hang_ms > 0 && !r->timing)
+        set_timer(r, r->hang_ms);
 }
 
 static void expect_answer(struct renderer *r)
@@ -398,6 +414,8 @@ static int add_sources(struct renderer *r, struct gpup_error **err)
     r->sock_source = vgpu_loop_add(r->loop, r->sock, EPOLLIN, on_socket, r, err);
     r->event_source = vgpu_loop_add(r->loop, r->event_fd, EPOLLIN, on_event, r, err);
     r->hang_timer = vgpu_loop_add_timer(r->loop, on_hang_timer, r, err);
+    if (r->event_source)
+        vgpu_source_set_peek(r->event_source, has_answers);
     return r->sock_source && r->event_source && r->hang_timer ? 0 : -EIO;
 }
 

@@ -58,10 +58,17 @@ static void on_kick(uint32_t events, void *data)
     struct queue *q = data;
     uint64_t count;
 
-    if (read(q->kick, &count, sizeof(count)) < 0 && errno != EAGAIN)
+    if (events && read(q->kick, &count, sizeof(count)) < 0 && errno != EAGAIN)
         vgpu_log(LOG_WARNING, "queue %u: reading its kick: %s", q->index, strerror(errno));
     if (virtqueue_is_started(q->virtqueue))
         q->vhost->ops->kick(q->vhost->device, q->index, q->virtqueue);
+}
+
+static bool has_work(void *data)
+{
+    struct queue *q = data;
+
+    return virtqueue_has_work(q->virtqueue);
 }
 
 static void drop_kick(struct queue *q)
@@ -111,6 +118,7 @@ static int start_if_ready(struct queue *q, struct gpup_error **err)
         virtqueue_stop(q->virtqueue);
         return -EIO;
     }
+    vgpu_source_set_peek(q->kick_source, has_work);
     /* the driver may have offered before the kick was there */
     q->vhost->ops->kick(q->vhost->device, q->index, q->virtqueue);
     return 0;

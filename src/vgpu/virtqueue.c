@@ -183,6 +183,11 @@ bool virtqueue_is_running(const struct virtqueue *queue)
     return queue->running && !queue->broken && queue->used;
 }
 
+bool virtqueue_has_work(const struct virtqueue *queue)
+{
+    return virtqueue_is_running(queue) && load16(&queue->avail->idx) != queue->next_avail;
+}
+
 /* A chain being read. The descriptors are copied one by one. */
 struct chain {
     struct iovec *out, *in;

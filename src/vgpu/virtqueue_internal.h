@@ -35,5 +35,7 @@ void virtqueue_set_call(struct virtqueue *queue, int call);
 bool virtqueue_is_started(const struct virtqueue *queue);
 /* The same, and nothing keeps it from working. */
 bool virtqueue_is_running(const struct virtqueue *queue);
+/* The same, and the driver has offered something. */
+bool virtqueue_has_work(const struct virtqueue *queue);
 
 #endif

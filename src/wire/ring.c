@@ -234,6 +234,11 @@ int gpup_ring_peek(struct gpup_ring_end *end, const struct gpup_record **record)
     return ret;
 }
 
+bool gpup_ring_has_some(struct gpup_ring_end *end)
+{
+    return used_bytes(end) != 0;
+}
+
 bool gpup_ring_may_sleep(struct gpup_ring_end *end)
 {
     if (end->broken)

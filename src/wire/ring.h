@@ -69,6 +69,10 @@ int gpup_ring_take(struct gpup_ring_end *end, struct gpup_record *record, size_t
 int gpup_ring_peek(struct gpup_ring_end *end, const struct gpup_record **record);
 void gpup_ring_release(struct gpup_ring_end *end);
 
+/* Whether the producer has published something, or broken the protocol, which the next call tells.
+ */
+bool gpup_ring_has_some(struct gpup_ring_end *end);
+
 /*
  * To be called before sleeping on the own eventfd: asks to be woken. True: nothing is there, go to
  * sleep. False: look again. After the wake gpup_ring_wake_clear() empties the eventfd.
