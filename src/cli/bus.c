@@ -246,8 +246,11 @@ void cli_option_bool(GVariantBuilder *options, const char *name, gboolean value)
 
 void cli_print_lines(char *const *lines, gboolean dry_run)
 {
-    for (; lines && *lines; lines++)
-        puts(*lines);
+    for (; lines && *lines; lines++) {
+        g_autofree char *clean = cli_clean(*lines);
+
+        puts(clean);
+    }
     if (dry_run)
         puts("Dry run: nothing was changed.");
 }

@@ -49,6 +49,9 @@ void cli_note(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
 /* "" instead of NULL: what an older gpupd does not say. */
 const char *cli_text(const char *text);
+/* For a terminal: without characters that are not text, such as a VM's name may have. The caller's.
+ */
+char *cli_clean(const char *text);
 
 /* Hyper-V's cmdlet of that name, in any case, with any dash; or NULL. */
 const struct cli_command *cli_cmdlet(const char *word);

@@ -41,18 +41,21 @@ static void print_json(const char *vm, const char *summary, GVariant *verdicts)
 
 static void print_text(const struct cli_bus *bus, const char *summary, GVariant *verdicts)
 {
+    g_autofree char *clean = cli_clean(summary);
     struct verdict v;
     GVariantIter iter;
 
-    puts(summary);
+    puts(clean);
     g_variant_iter_init(&iter, verdicts);
     while (next_verdict(&iter, &v)) {
         GpupGPU *gpu = cli_bus_gpu(bus, v.gpu);
+        g_autofree char *text = cli_clean(v.text);
+        g_autofree char *way_out = cli_clean(v.way_out);
 
         printf("  %s %s: %s%s\n", gpu ? cli_text(gpup_gpu_get_short_id(gpu)) : v.gpu,
-               gpu ? cli_text(gpup_gpu_get_name(gpu)) : "", v.text, v.chosen ? " (chosen)" : "");
+               gpu ? cli_text(gpup_gpu_get_name(gpu)) : "", text, v.chosen ? " (chosen)" : "");
         if (*v.way_out)
-            printf("    way out: %s\n", v.way_out);
+            printf("    way out: %s\n", way_out);
     }
 }
 

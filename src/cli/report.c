@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/cli.h"
+#include "core/text.h"
 
 #include <gio/gio.h>
 #include <stdarg.h>
@@ -11,8 +12,18 @@
 /* What goes to a terminal first says what was done before the failure. */
 static void say(const char *prefix, const char *text)
 {
+    g_autofree char *clean = cli_clean(text);
+
     fflush(stdout);
-    fprintf(stderr, "%s: %s\n", prefix, text);
+    fprintf(stderr, "%s: %s\n", prefix, clean);
+}
+
+char *cli_clean(const char *text)
+{
+    char *clean = g_strdup(text);
+
+    gpup_text_clean(clean, true);
+    return clean;
 }
 
 const char *cli_text(const char *text)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/table.h"
 
+#include "core/text.h"
+
 #include <libsmartcols.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,8 +35,10 @@ void cli_table_add(struct cli_table *table, const char *const *cells)
 {
     char **row = g_new0(char *, table->n_columns + 1);
 
-    for (size_t i = 0; i < table->n_columns; i++)
+    for (size_t i = 0; i < table->n_columns; i++) {
         row[i] = g_strdup(cells[i] && *cells[i] ? cells[i] : "-");
+        gpup_text_clean(row[i], false);
+    }
     g_ptr_array_add(table->rows, row);
 }
 

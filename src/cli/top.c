@@ -4,6 +4,7 @@
 #include "cli/json.h"
 #include "cli/table.h"
 #include "cli/values.h"
+#include "core/text.h"
 #include "core/units.h"
 
 #include <stdio.h>
@@ -207,6 +208,7 @@ static void show_lines(const GPtrArray *earlier, const GPtrArray *now)
         char *c[8];
 
         fill_row(now->pdata[i], &r, c);
+        gpup_text_clean(c[0], false);
         printf("%s %s %s asked %s, got %s, waiting %s, memory %s, %s draws/s, %s frames/s\n", time,
                c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]);
         for (int k = 0; k < 8; k++)

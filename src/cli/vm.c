@@ -193,7 +193,7 @@ static void show_adapter(const struct cli_bus *bus, GpupVM *vm)
 static void show(const struct cli_bus *bus, GpupVM *vm)
 {
     g_autofree char *partition = cli_partition_short_name(bus, cli_text(gpup_vm_get_partition(vm)));
-    const char *name = cli_text(gpup_vm_get_name(vm));
+    g_autofree char *name = cli_clean(cli_text(gpup_vm_get_name(vm)));
     const char *where = partition;
 
     if (!*partition)

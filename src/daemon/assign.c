@@ -17,6 +17,7 @@
 struct assignment {
     char *vm;
     struct gpup_adapter *adapter;
+    char *pin;                 /* the GPU it may only go to, by its short id, or NULL */
     struct gpup_device device; /* of the host, unless it is virtio */
     unsigned flags;
     bool restart; /* it runs, and is to be started again */
@@ -29,16 +30,38 @@ static void assignment_free(void *data)
     struct assignment *a = data;
 
     g_free(a->vm);
+    g_free(a->pin);
     gpup_adapter_free(a->adapter);
     gpup_vm_free(a->after);
     g_free(a);
 }
 
+/* The definition has a GPU's key; people know its short id. */
+static char *with_short_id(const struct assignment *a, const char *line)
+{
+    GString *text = g_string_new(line);
+
+    if (a->adapter && a->adapter->gpu && a->pin)
+        g_string_replace(text, a->adapter->gpu, a->pin, 1);
+    return g_string_free(text, FALSE);
+}
+
 static void take_lines(struct gpup_call *call, GStrv lines)
 {
     for (char **line = lines; line && *line; line++)
-        g_ptr_array_add(call->lines, g_strdup(*line));
+        g_ptr_array_add(call->lines, with_short_id(call->data, *line));
     g_strfreev(lines);
+}
+
+static void name_pin(struct gpup_call *call, struct assignment *a)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+
+    for (size_t i = 0; a->adapter->gpu && i < n; i++) {
+        if (strcmp(gpus[i]->key, a->adapter->gpu) == 0)
+            a->pin = g_strdup(gpup_gpu_short_id(gpus[i]));
+    }
 }
 
 static int set_pin(struct gpup_call *call, const char *word, struct gpup_adapter *adapter,
@@ -385,10 +408,12 @@ void gpup_verb_assign(struct gpup_call *call)
     if (build_adapter(call, a->vm, entries, &a->adapter, &error) < 0 ||
         check_live(call, a, &error) < 0 ||
         gpup_provisional_device(call->daemon, a->vm, a->adapter, &a->device, &error) < 0 ||
-        check_restart(call, a, &error) < 0)
+        check_restart(call, a, &error) < 0) {
         gpup_call_fail(call, error);
-    else
-        go_on(call);
+        return;
+    }
+    name_pin(call, a);
+    go_on(call);
 }
 
 void gpup_verb_unassign(struct gpup_call *call)

@@ -205,10 +205,10 @@ static int converse(struct gpup_job *job, int to, int from, GString *answer)
     size_t length = strlen(job->request);
 
     /* smaller than what a pipe holds, else refused: writing cannot block */
-    if (length > 32 * 1024 || write(to, job->request, length) != (ssize_t)length)
-        return -EMSGSIZE;
+    bool sent = length <= 32 * 1024 && write(to, job->request, length) == (ssize_t)length;
+
     close(to);
-    return read_all(from, until, answer);
+    return sent ? read_all(from, until, answer) : -EMSGSIZE;
 }
 
 static int run_helper(struct gpup_job *job, GString *answer, int *stuck, struct gpup_error **err)

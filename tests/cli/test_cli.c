@@ -427,6 +427,14 @@ static void test_refusals(struct standin *s, gconstpointer data)
     }
 }
 
+/* A name moves no terminal's cursor and makes no line of its own. */
+static void test_control_characters(struct standin *s, gconstpointer data)
+{
+    s->error = "org.gpup1.Error.Failed";
+    s->message = "no partition for a\r\033[2J\302\233b\342\200\256\n  all used";
+    assert_fails(s, "vm start desk1", 1, "gpup: no partition for a??[2J?b?\n  all used\n");
+}
+
 static void test_denied(struct standin *s, gconstpointer data)
 {
     s->error = "org.freedesktop.DBus.Error.AccessDenied";
@@ -657,6 +665,7 @@ int main(int argc, char **argv)
     add("/cli/metrics", test_metrics);
     add("/cli/metrics-file", test_metrics_file);
     add("/cli/rescan", test_rescan);
+    add("/cli/control-characters", test_control_characters);
     add("/cli/refusals", test_refusals);
     add("/cli/denied", test_denied);
     add("/cli/other-version", test_other_version);

@@ -98,6 +98,10 @@ def a_gpu_is_known_by_its_key():
     first, second = (inside("run/sysfs/bus/pci/devices/%s/unique_id" % c) for c in CARDS)
     LAB.run("gpup", "gpu", "partition", CARDS[0], "2")
     LAB.run("gpup", "gpu", "partition", CARDS[1], "4")
+    define("pinned")  # its definition has the key; people read the address
+    contains(LAB.run("gpup", "assign", "pinned", "--gpu", CARDS[0]).stdout, "one partition of 03:00.0\n")
+    contains(LAB.run("virsh", "dumpxml", "--inactive", "pinned").stdout, "5eed0000")
+    LAB.run("virsh", "undefine", "pinned")
     stop_gpupd()
     serial = first.read_text(encoding="utf-8")
     first.write_text("00000000deadbeef\n", encoding="utf-8")
