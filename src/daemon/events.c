@@ -2,6 +2,7 @@
 #include "daemon/events.h"
 
 #include "core/text.h"
+#include "daemon/keyfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -209,7 +210,7 @@ static void append(struct gpup_events *events, const struct event *e)
 /* What cannot be read is kept beside; the rest is written anew. */
 static void set_aside(struct gpup_events *events, const char *why)
 {
-    g_autofree char *aside = g_strconcat(events->path, ".damaged", NULL);
+    g_autofree char *aside = gpup_keyfile_name_aside(events->path, ".damaged");
 
     if (g_rename(events->path, aside) < 0)
         g_warning("%s: %s, and it cannot be set aside: %s", events->path, why, g_strerror(errno));
@@ -247,7 +248,8 @@ static void load(struct gpup_events *events)
     drop_oldest(events);
     /* without its end, the next line would be added to the last */
     if (bad > 0) {
-        g_autofree char *why = g_strdup_printf("%u of its lines are damaged", bad);
+        g_autofree char *why =
+            g_strdup_printf("%u of its lines are damaged, or a newer gpup's", bad);
 
         set_aside(events, why);
     } else if (length > 0 && text[length - 1] != '\n') {

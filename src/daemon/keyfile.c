@@ -21,8 +21,7 @@ int gpup_keyfile_write(const char *path, GKeyFile *file, struct gpup_error **err
     return 0;
 }
 
-/* A name that nothing has: an earlier one that was set aside is not lost either. */
-static char *name_aside(const char *path, const char *ending)
+char *gpup_keyfile_name_aside(const char *path, const char *ending)
 {
     g_autofree char *aside = g_strconcat(path, ending, NULL);
 
@@ -35,7 +34,7 @@ static char *name_aside(const char *path, const char *ending)
 
 int gpup_keyfile_set_aside(const char *path, const char *why, struct gpup_error **err)
 {
-    g_autofree char *aside = name_aside(path, ".damaged");
+    g_autofree char *aside = gpup_keyfile_name_aside(path, ".damaged");
 
     if (g_rename(path, aside) < 0)
         return gpup_error_set(err, EIO, "%s cannot be used (%s) nor set aside: %s", path, why,
@@ -48,7 +47,7 @@ int gpup_keyfile_set_aside(const char *path, const char *why, struct gpup_error 
 static int keep_newer(const char *path, int version, struct gpup_error **err)
 {
     g_autofree char *ending = g_strdup_printf(".format-%d", version);
-    g_autofree char *aside = name_aside(path, ending);
+    g_autofree char *aside = gpup_keyfile_name_aside(path, ending);
 
     if (g_rename(path, aside) < 0)
         return gpup_error_set(err, EIO,

@@ -19,6 +19,9 @@ int gpup_keyfile_read(const char *path, const char *group, GKeyFile **file,
                       struct gpup_error **err);
 /* The same for one whose content makes no sense. Always fails, with what was done as the error. */
 int gpup_keyfile_set_aside(const char *path, const char *why, struct gpup_error **err);
+/* Where to set it aside: PATH with the ending, and a number behind it where there is one already:
+ * what was set aside earlier is not lost either. The caller's. */
+char *gpup_keyfile_name_aside(const char *path, const char *ending);
 /* Removes it; one that is not there is fine. */
 int gpup_keyfile_remove(const char *path, struct gpup_error **err);
 

@@ -155,10 +155,13 @@ static void damage(struct fixture *f, gconstpointer data)
         {"1\t7\t1\t1\t1\tstart\troot\t\t\t\xff\n", 26},
         {"\0\0\0\0", 4},
     };
-    g_autofree char *aside = g_strconcat(f->path, ".damaged", NULL);
 
     gpup_events_add(f->events, GPUP_EVENT_START, "root", NULL, NULL, "first");
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *aside = i == 0
+                                     ? g_strconcat(f->path, ".damaged", NULL)
+                                     : g_strdup_printf("%s.damaged-%u", f->path, (unsigned)i + 1);
+
         add_to_file(f, cases[i].text, cases[i].length);
         g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*damaged*set aside*");
         reopen(f);
