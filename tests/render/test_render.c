@@ -450,8 +450,8 @@ static void test_log(struct peer *peer, gconstpointer data)
 {
     static const char *const shaders[] = {
         "FRAG\nDCL WORDOFTHEGUEST\n\033[31m", "VERT\nWORDOFTHEGUEST\033]0;x\007", "WORDOFTHEGUEST",
-        "FRAG\nDCL IN[0], GENERIC[0], PERSPECTIVE\nDCL OUT[0], COLOR\n"
-        "IMM[0] FLT32 {WORDOFTHEGUEST}\n0: MOV OUT[0], IN[0]\n1: END\n"};
+        ("FRAG\nDCL IN[0], GENERIC[0], PERSPECTIVE\nDCL OUT[0], COLOR\n"
+         "IMM[0] FLT32 {WORDOFTHEGUEST}\n0: MOV OUT[0], IN[0]\n1: END\n")};
     struct gpup_cmd_context named = {.context = 2, .name_length = 40};
     g_autofree char *text = NULL;
 
