@@ -188,52 +188,56 @@ bool virtqueue_has_work(const struct virtqueue *queue)
     return virtqueue_is_running(queue) && load16(&queue->avail->idx) != queue->next_avail;
 }
 
-/* A chain being read. The descriptors are copied one by one. */
-struct chain {
-    struct iovec *out, *in;
-    size_t n_out, n_in, out_size, in_size;
-    size_t descriptors;
-};
-
-static void clear_chain(struct chain *chain)
+static void free_lists(struct virtqueue_element *element)
 {
-    free(chain->out);
-    free(chain->in);
+    if (element->out != element->few_out)
+        free(element->out);
+    if (element->in != element->few_in)
+        free(element->in);
 }
 
-static int append(struct iovec **list, size_t *n, void *base, size_t length)
+static int append(struct iovec **list, struct iovec *few, size_t *n, void *base, size_t length)
 {
-    struct iovec *grown = *list;
+    if (*n >= VIRTQUEUE_FEW && (*n & (*n - 1)) == 0) { /* full at powers of two */
+        struct iovec *old = *list == few ? NULL : *list;
+        struct iovec *grown = reallocarray(old, *n * 2, sizeof(**list));
 
-    if ((*n & (*n - 1)) == 0) { /* full at powers of two */
-        grown = reallocarray(*list, *n ? *n * 2 : 1, sizeof(**list));
         if (!grown)
             return -ENOMEM;
+        if (!old)
+            memcpy(grown, few, *n * sizeof(*few));
         *list = grown;
     }
-    grown[(*n)++] = (struct iovec){base, length};
+    (*list)[(*n)++] = (struct iovec){base, length};
     return 0;
 }
 
+/* A chain being read into an element. The descriptors are copied one by one. */
+struct chain {
+    struct virtqueue_element *element;
+    size_t descriptors;
+};
+
 #define MAX_SPANS 8
 
-static int add_buffer(const struct virtqueue *queue, struct chain *chain,
+static int add_buffer(const struct virtqueue *queue, struct virtqueue_element *e,
                       const struct vring_desc *d)
 {
     bool writable = d->flags & VRING_DESC_F_WRITE;
-    size_t *size = writable ? &chain->in_size : &chain->out_size;
+    size_t *size = writable ? &e->in_size : &e->out_size;
     struct guest_span spans[MAX_SPANS];
     int n;
 
     /* 2.7.4.2: what the device writes comes after what it reads */
-    if (!writable && chain->n_in > 0)
+    if (!writable && e->n_in > 0)
         return -EINVAL;
     n = guest_memory_translate(queue->memory, d->addr, d->len, spans, MAX_SPANS);
     if (n < 0)
         return n;
     for (int i = 0; i < n; i++) {
-        int ret = writable ? append(&chain->in, &chain->n_in, spans[i].pointer, spans[i].length)
-                           : append(&chain->out, &chain->n_out, spans[i].pointer, spans[i].length);
+        void *base = spans[i].pointer;
+        int ret = writable ? append(&e->in, e->few_in, &e->n_in, base, spans[i].length)
+                           : append(&e->out, e->few_out, &e->n_out, base, spans[i].length);
 
         if (ret < 0)
             return ret;
@@ -288,7 +292,7 @@ static int walk(const struct virtqueue *queue, struct chain *chain, const struct
         d = copy_descriptor(table, index);
         if (d.flags & VRING_DESC_F_INDIRECT)
             return inside ? -EINVAL : walk_indirect(queue, chain, &d);
-        ret = add_buffer(queue, chain, &d);
+        ret = add_buffer(queue, chain->element, &d);
         if (ret < 0)
             return ret;
         if (!(d.flags & VRING_DESC_F_NEXT))
@@ -338,11 +342,33 @@ static int next_head(struct virtqueue *queue, uint16_t *head, struct gpup_error 
     return 1;
 }
 
+static struct virtqueue_element *new_element(void)
+{
+    struct virtqueue_element *e = malloc(sizeof(*e));
+
+    if (!e)
+        return NULL;
+    memset(e, 0, offsetof(struct virtqueue_element, few_out));
+    e->out = e->few_out;
+    e->in = e->few_in;
+    return e;
+}
+
+static void keep(struct virtqueue *queue, struct virtqueue_element *e)
+{
+    e->queue = queue;
+    e->next = queue->elements;
+    e->link = &queue->elements;
+    if (e->next)
+        e->next->link = &e->next;
+    queue->elements = e;
+    queue->n_elements++;
+}
+
 int virtqueue_pop(struct virtqueue *queue, struct virtqueue_element **element,
                   struct gpup_error **err)
 {
     struct chain chain = {0};
-    struct virtqueue_element *e;
     uint16_t head;
     int ret;
 
@@ -351,28 +377,17 @@ int virtqueue_pop(struct virtqueue *queue, struct virtqueue_element **element,
     ret = next_head(queue, &head, err);
     if (ret <= 0)
         return ret;
-    ret = walk(queue, &chain, queue->desc, queue->setup.size, head, false);
-    e = ret == 0 ? malloc(sizeof(*e)) : NULL;
-    if (!e) {
-        clear_chain(&chain);
+    chain.element = new_element();
+    ret =
+        chain.element ? walk(queue, &chain, queue->desc, queue->setup.size, head, false) : -ENOMEM;
+    if (ret < 0) {
+        virtqueue_element_free(chain.element);
         put_used(queue, head, 0);
         return gpup_error_set(err, EINVAL, "virtqueue: the driver's request %u is malformed", head);
     }
-    *e = (struct virtqueue_element){.queue = queue,
-                                    .next = queue->elements,
-                                    .link = &queue->elements,
-                                    .head = head,
-                                    .n_out = chain.n_out,
-                                    .n_in = chain.n_in,
-                                    .out = chain.out,
-                                    .in = chain.in,
-                                    .out_size = chain.out_size,
-                                    .in_size = chain.in_size};
-    if (e->next)
-        e->next->link = &e->next;
-    queue->elements = e;
-    queue->n_elements++;
-    *element = e;
+    chain.element->head = head;
+    keep(queue, chain.element);
+    *element = chain.element;
     return 1;
 }
 
@@ -431,8 +446,7 @@ void virtqueue_element_free(struct virtqueue_element *element)
         return;
     if (element->queue)
         make_stale(element);
-    free(element->out);
-    free(element->in);
+    free_lists(element);
     free(element);
 }
 

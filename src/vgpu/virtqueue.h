@@ -18,6 +18,7 @@ struct virtqueue;
 
 #define VIRTQUEUE_MAX_SIZE  1024u
 #define VIRTQUEUE_MAX_CHAIN 1024u /* descriptors of one chain, indirect ones included */
+#define VIRTQUEUE_FEW       4u    /* a power of two */
 
 /* One request of the driver. Kept by the device until it is pushed back, in any order. The guest's
  * buffers are only borrowed: once the memory under one was removed or the queue was stopped the
@@ -30,6 +31,8 @@ struct virtqueue_element {
     struct iovec *out;        /* the driver's data, readable */
     struct iovec *in;         /* for the device's answer, writable */
     size_t out_size, in_size; /* bytes in all */
+    /* where out and in begin: most requests need no more */
+    struct iovec few_out[VIRTQUEUE_FEW], few_in[VIRTQUEUE_FEW];
 };
 
 /*
