@@ -87,6 +87,10 @@ void virgl_renderer_poll(void)
 {
 }
 
+void virgl_renderer_force_ctx_0(void)
+{
+}
+
 int virgl_renderer_context_create(uint32_t handle, uint32_t nlen, const char *name)
 {
     const volatile char *last = name + nlen - 1;
