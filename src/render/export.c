@@ -4,7 +4,6 @@
 #include <virgl/virglrenderer.h>
 
 #include "render/render.h"
-#include "wire/seqpacket.h"
 
 /* A resource as a dma-buf of one plane: what QEMU's display can take. */
 static int query(uint32_t resource, struct virgl_renderer_export_query *q)
@@ -47,7 +46,7 @@ int export_resource(struct render *render, uint32_t resource)
     message.stride = q.out_strides[0];
     message.fourcc = q.out_fourcc;
     message.modifier = q.out_modifier;
-    r = gpup_seqpacket_send(render->sock, &message, sizeof(message), &q.out_fds[0], 1, 0);
+    r = session_send(render, &message, sizeof(message), q.out_fds[0]);
     close(q.out_fds[0]);
     return r;
 }

@@ -97,6 +97,9 @@ int export_resource(struct render *render, uint32_t resource);
 int session_run(struct render *render, const char *render_node, struct gpup_error **err);
 /* Sends an event, from any thread; waits while the ring is full. -errno: the session is over. */
 int session_emit(struct render *render, uint32_t type, uint64_t seq, int status);
+/* Sends a message with a descriptor, or none where it is -1; waits for room, but not for ever:
+ * -ETIMEDOUT. */
+int session_send(struct render *render, const void *message, size_t size, int fd);
 /* Takes what the socket holds (descriptors of guest memory). Returns render->over. */
 int session_read_socket(struct render *render);
 

@@ -21,8 +21,36 @@
 /* virglrenderer is polled that often while commands are executed and fences are unfinished: what a
  * guest asked the GPU to count is looked at there, before the fence after it is reported. */
 #define REPORT_US 100
+/* How long a socket without room is waited for. */
+#define SEND_MS INT64_C(5000)
 /* An event ring without room is looked at again after that. */
 #define FULL_MS 1
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+}
+
+int session_send(struct render *render, const void *message, size_t size, int fd)
+{
+    struct pollfd room = {.fd = render->sock, .events = POLLOUT};
+    int64_t until = now_us() + SEND_MS * 1000;
+
+    for (;;) {
+        int r = gpup_seqpacket_send(render->sock, message, size, &fd, fd >= 0, MSG_DONTWAIT);
+        int64_t left = until - now_us();
+
+        if (r != -EAGAIN)
+            return r;
+        if (left <= 0)
+            return -ETIMEDOUT;
+        if (poll(&room, 1, (int)(left / 1000) + 1) < 0 && errno != EINTR)
+            return -errno;
+    }
+}
 
 static int take_message(struct render *render)
 {
@@ -163,7 +191,7 @@ static int send_ready(struct render *render, struct gpup_error **err)
     if (fd < 0)
         return gpup_error_set(err, -fd, "the capability sets: %s", strerror(-fd));
     gl_renderer_name(ready.renderer, sizeof(ready.renderer));
-    r = gpup_seqpacket_send(render->sock, &ready, sizeof(ready), &fd, 1, 0);
+    r = session_send(render, &ready, sizeof(ready), fd);
     close(fd);
     return r < 0 ? gpup_error_set(err, -r, "the socket: %s", strerror(-r)) : 0;
 }
@@ -196,14 +224,6 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
     if (fds[2].revents)
         virgl_renderer_poll();
     return 0;
-}
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
 }
 
 static void report_fences(struct render *render, int64_t *reported)
