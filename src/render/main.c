@@ -121,7 +121,7 @@ int main(int argc, char **argv)
         r = session_run(&render, options.render_node, &err);
     }
     if (r < 0)
-        fprintf(stderr, "gpup-render: %s\n", gpup_error_message(err));
+        log_error(gpup_error_message(err));
     fflush(stdout);
     /* Not exit(): drivers' exit handlers are of no use here, and a hung one would keep us. */
     _exit(r < 0 ? GPUP_EXIT_FAILED : GPUP_EXIT_DONE);

@@ -74,6 +74,17 @@ struct render {
     struct gpup_error *error;
 };
 
+/* ---- log.c ---- */
+
+/* From now on nothing else reaches the log: Mesa and virglrenderer's reader of shaders write to
+ * standard error by themselves, as often as a guest wants it. */
+void log_alone(void);
+/* What it ends with. */
+void log_error(const char *text);
+/* What a guest may have caused: the first line, without what a terminal or a reader of logs takes
+ * for more than text, and not without end. */
+void log_guest(const char *text);
+
 /* ---- virgl.c ---- */
 
 /* Starts virglrenderer on a render node, or on the software renderer when it is NULL. */

@@ -284,6 +284,7 @@ int session_run(struct render *render, const char *render_node, struct gpup_erro
     GPUP_FAULT_RENDER("render.set-up");
     if (r == 0)
         r = virgl_start(render, render_node, &error);
+    log_alone();
     GPUP_FAULT_RENDER("render.initialised");
     if (r == 0)
         r = send_ready(render, &error);

@@ -16,34 +16,13 @@
 
 #include "render/render.h"
 
-/* A guest can make the renderer complain without end; the log is not its disk quota. */
-#define MAX_LOG_LINES 64
-#define MAX_LOG_LINE  200
-
-#define DRM_MAJOR     226
-
-/* The first line, without what a terminal or a reader of logs takes for more than text. */
-static void log_line(const char *text)
-{
-    static unsigned int lines;
-    char line[MAX_LOG_LINE];
-    size_t n = 0;
-
-    if (lines >= MAX_LOG_LINES)
-        return;
-    if (++lines == MAX_LOG_LINES)
-        text = "(further messages of the renderer are dropped)";
-    for (; *text && *text != '\n' && n < sizeof(line) - 1; text++)
-        line[n++] = *text >= ' ' && *text <= '~' ? *text : '?';
-    line[n] = '\0';
-    fprintf(stderr, "gpup-render: %s\n", line);
-}
+#define DRM_MAJOR 226
 
 #ifdef HAVE_VIRGL_LOG_CALLBACK
 static void on_log(enum virgl_log_level_flags level, const char *message, void *user)
 {
     if (level >= VIRGL_LOG_LEVEL_WARNING)
-        log_line(message);
+        log_guest(message);
 }
 #else
 __attribute__((format(printf, 1, 0))) static void on_log(const char *fmt, va_list args)
@@ -51,7 +30,7 @@ __attribute__((format(printf, 1, 0))) static void on_log(const char *fmt, va_lis
     char text[256];
 
     vsnprintf(text, sizeof(text), fmt, args);
-    log_line(text);
+    log_guest(text);
 }
 #endif
 

@@ -80,6 +80,30 @@ def every_change_has_a_dry_run():
         equal(bool(usage) and "--dry-run" in usage.group(0), True, "gpup %s --dry-run" % command)
 
 
+def messages():
+    """What the programs may say, each with its formats."""
+    literal = r'"((?:[^"\\\n]|\\.)*)"'
+    found = []
+    for path in (TOP / "src").rglob("*.c"):
+        for match in re.finditer(literal + r"(?:\s*" + literal + ")*", path.read_text(encoding="utf-8")):
+            found.append("".join(re.findall(literal, match.group(0))))
+    return found
+
+
+def messages_that_are_explained():
+    """What docs/admin.md tells people to look up is what they are told."""
+    said = "\n".join(messages())
+    part = read("docs/admin.md").split("## When something is wrong")[1].split("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| `")]
+    equal(len(rows) >= 10, True, "rows")
+    for row in rows:
+        message = re.match(r"\| `([^`]*)`", row).group(1)
+        # what stands for something else: FILE.damaged, VM, and so on
+        for piece in re.split(r"\.\.\.|\b[A-Z]{2,}\b(?:\.format-N)?|[()]|org\.gpup1", message):
+            piece = piece.strip(" ;:")
+            equal(len(piece) < 4 or piece in said, True, "%r of %r is said" % (piece, message))
+
+
 if __name__ == "__main__":
-    run([(f.__name__.replace("_", " "), f) for f in (who_is_right, every_method_is_called,
-                                                     every_change_has_a_dry_run)])
+    run([(f.__name__.replace("_", " "), f) for f in (
+        who_is_right, every_method_is_called, every_change_has_a_dry_run, messages_that_are_explained)])
