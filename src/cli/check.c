@@ -2,6 +2,7 @@
 #include "gpu/check.h"
 
 #include "cli/bus.h"
+#include "cli/check_vms.h"
 #include "cli/cli.h"
 #include "cli/json.h"
 
@@ -75,6 +76,7 @@ static void add_gpupd(GPtrArray *findings)
         add_gpu(findings, bus.gpus->pdata[i]);
     for (guint i = 0; i < bus.vms->len; i++)
         add_vm(findings, bus.vms->pdata[i]);
+    cli_check_vms(&bus, findings);
 }
 
 static guint count(GPtrArray *findings, enum gpup_finding_level level)
@@ -116,12 +118,15 @@ static const char *short_id(const char *gpu)
 
 static void print_finding(const struct gpup_finding *f)
 {
+    g_autofree char *text = cli_clean(f->text);
+    g_autofree char *fix = f->fix ? cli_clean(f->fix) : NULL;
+
     printf("%-5s ", gpup_finding_level_name(f->level));
     if (f->gpu)
         printf("%s ", short_id(f->gpu));
-    puts(f->text);
-    if (f->fix)
-        printf("      %s\n", f->fix);
+    puts(text);
+    if (fix)
+        printf("      %s\n", fix);
 }
 
 /* What is in order goes into one line for the host and one for each GPU. */
@@ -131,12 +136,13 @@ static void print_ok(GPtrArray *findings, const char *gpu)
 
     for (guint i = 0; i < findings->len; i++) {
         const struct gpup_finding *f = findings->pdata[i];
+        g_autofree char *text = cli_clean(f->text);
 
         if (f->level != GPUP_FINDING_OK || g_strcmp0(f->gpu, gpu) != 0)
             continue;
         if (!*separator)
             printf("ok    %s%s", gpu ? short_id(gpu) : "", gpu ? " " : "");
-        printf("%s%s", separator, f->text);
+        printf("%s%s", separator, text);
         separator = ", ";
     }
     if (*separator)

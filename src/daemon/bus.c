@@ -67,6 +67,15 @@ static gboolean on_explain(GpupManager *m, GDBusMethodInvocation *invocation, co
     return TRUE;
 }
 
+static gboolean on_get_guest(GpupManager *m, GDBusMethodInvocation *invocation, const char *vm,
+                             guint vendor, struct gpup_bus *bus)
+{
+    static const char *const allowed[] = {NULL};
+
+    gpup_call_start(bus->daemon, invocation, GPUP_ACTION_START, NULL, allowed, gpup_verb_get_guest);
+    return TRUE;
+}
+
 static gboolean on_get_events(GpupManager *m, GDBusMethodInvocation *invocation, GVariant *options,
                               struct gpup_bus *bus)
 {
@@ -293,6 +302,7 @@ static void connect_methods(struct gpup_bus *bus)
         {"handle-explain", G_CALLBACK(on_explain)},
         {"handle-rescan", G_CALLBACK(on_rescan)},
         {"handle-forget", G_CALLBACK(on_forget)},
+        {"handle-get-guest", G_CALLBACK(on_get_guest)},
         {"handle-get-events", G_CALLBACK(on_get_events)},
     };
 

@@ -68,6 +68,12 @@ void gpup_call_finish(struct gpup_call *call)
     call_free(call);
 }
 
+void gpup_call_answer(struct gpup_call *call, GVariant *answer)
+{
+    g_dbus_method_invocation_return_value(g_object_ref(call->invocation), answer);
+    call_free(call);
+}
+
 void gpup_call_fail(struct gpup_call *call, struct gpup_error *error)
 {
     gpup_return_error(g_object_ref(call->invocation), error);

@@ -53,6 +53,8 @@ void gpup_call_line(struct gpup_call *call, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Answers with the lines and frees the call. */
 void gpup_call_finish(struct gpup_call *call);
+/* Answers with something else (floating, or the call's own) and frees the call. */
+void gpup_call_answer(struct gpup_call *call, GVariant *answer);
 /* Answers with the error (which is freed) and frees the call. */
 void gpup_call_fail(struct gpup_call *call, struct gpup_error *error);
 

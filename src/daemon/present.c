@@ -181,6 +181,7 @@ void gpup_present_vm(struct gpup_daemon *d, struct gpup_vm *vm, GpupVM *v)
     gpup_vm_set_adapter(v, adapter_of(d, vm->adapter));
     gpup_vm_set_partition(v, partition);
     gpup_vm_set_grant(v, grant_of(claim ? &claim->grant : NULL));
+    gpup_vm_set_system(v, vm->system ? vm->system : "");
     gpup_vm_set_problem(v, vm->problem ? vm->problem : "");
 }
 

@@ -15,6 +15,9 @@ void gpup_verb_forget(struct gpup_call *call);
 void gpup_verb_set_count(struct gpup_call *call);
 void gpup_verb_set_passthrough(struct gpup_call *call);
 
+/* Asks the guest itself: guest.c. */
+void gpup_verb_get_guest(struct gpup_call *call);
+
 /* Reading: answers at once, for everybody whom the bus lets in. */
 void gpup_verb_explain(struct gpup_daemon *daemon, GDBusMethodInvocation *invocation,
                        const char *vm);

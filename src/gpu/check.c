@@ -2,6 +2,7 @@
 #include "gpu/check.h"
 
 #include "gpu/check_group.h"
+#include "gpu/models.h"
 #include "gpu/pci.h"
 #include "gpu/sysfs.h"
 #include "gpu/vfio.h"
@@ -239,36 +240,6 @@ static void check_lockdown(struct checkup *c)
 
 /* ---- a GPU ---- */
 
-/* Device ids that can have VFs, with the driver that makes them. */
-static const struct {
-    uint16_t vendor, first, last;
-    const char *name, *driver, *guest;
-} known[] = {
-    {0x8086, 0x56c0, 0x56c2, "Flex", "xe or i915 (Intel's own)", "Intel's Flex series driver"},
-    {0x8086, 0xe211, 0xe212, "Arc Pro", "xe", "Intel's Arc Pro driver"},
-    {0x8086, 0xe222, 0xe223, "Arc Pro", "xe", "Intel's Arc Pro driver"},
-    {0x8086, 0x0bd4, 0x0bd6, "Data Center GPU Max", "xe", "Intel's data center GPU driver"},
-    {0x1002, 0x74a1, 0x74a1, "Instinct MI300X", "gim", "amdgpu (Linux)"},
-    {0x1002, 0x7461, 0x7461, "Radeon Pro V710", "gim", "AMD's cloud driver"},
-};
-
-static const char *makers_driver(const struct gpup_pci *pci, const char **guest)
-{
-    *guest = NULL;
-    if (gpup_vgpu_model(pci)) {
-        *guest = "NVIDIA's vGPU guest driver, and a licence";
-        return "nvidia (the vGPU host driver)";
-    }
-    for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
-        if (known[i].vendor == pci->vendor && pci->device >= known[i].first &&
-            pci->device <= known[i].last) {
-            *guest = known[i].guest;
-            return known[i].driver;
-        }
-    }
-    return NULL;
-}
-
 static void check_driver(struct checkup *c, const char *wanted)
 {
     g_autofree char *module =
@@ -355,16 +326,14 @@ static void check_group(struct checkup *c)
 
 static bool is_hardware(const struct gpup_pci *pci)
 {
-    const char *guest;
-
-    return pci->total_vfs > 0 || makers_driver(pci, &guest) ||
+    return pci->total_vfs > 0 || gpup_model_of(pci) ||
            (pci->driver && gpup_vfio_is_driver(pci->driver));
 }
 
 static void check_gpu(struct checkup *c, const struct gpup_pci *pci)
 {
-    const char *guest;
-    const char *wanted = makers_driver(pci, &guest);
+    const struct gpup_model *model = gpup_model_of(pci);
+    const char *wanted = model ? model->host_driver : NULL;
 
     c->pci = pci;
     check_driver(c, wanted);
@@ -380,8 +349,8 @@ static void check_gpu(struct checkup *c, const struct gpup_pci *pci)
     check_interface(c);
     if (is_hardware(pci))
         check_group(c);
-    if (guest)
-        SAY(c, OK, "guest-driver", NULL, "guests need %s", guest);
+    if (model)
+        SAY(c, OK, "guest-driver", NULL, "guests need %s", model->guest_driver);
     c->pci = NULL;
 }
 

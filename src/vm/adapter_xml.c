@@ -20,6 +20,7 @@ void gpup_domain_info_clear(struct gpup_domain_info *info)
     g_free(info->name);
     g_free(info->uuid);
     gpup_adapter_free(info->adapter);
+    g_free(info->system);
     g_strfreev(info->others);
     *info = (struct gpup_domain_info){.id = -1, .video = -1};
 }
@@ -133,6 +134,9 @@ static int read_domain(const xmlNode *domain, struct gpup_domain_info *info,
         return gpup_error_set(err, EINVAL, "the VM's definition has no name");
     if (id && g_ascii_string_to_unsigned(id, 10, 0, G_MAXINT32, &number, NULL))
         info->id = (int)number;
+    info->system = gpup_xml_system(domain);
+    if (info->system)
+        gpup_text_clean(info->system, false);
     if (!adapter) {
         read_hostdevs(domain, info);
         return 0;

@@ -20,7 +20,8 @@ struct gpup_domain_info {
     int video;    /* index of the adapter's video device among all video devices, or -1 */
     bool hostdev; /* the adapter's <hostdev> is there, */
     char address[GPUP_ADDRESS_SIZE]; /* and what it names: "0000:03:00.1", "" for a mediated one */
-    char **others;                   /* the addresses of all other PCI <hostdev>, ended by NULL */
+    char *system;  /* the guest's by libosinfo ("http://microsoft.com/win/11"), or NULL: not told */
+    char **others; /* the addresses of all other PCI <hostdev>, ended by NULL */
 };
 
 /* Whether the definition has the device of this adapter, which is its own. */

@@ -34,6 +34,7 @@ void gpup_vm_free(struct gpup_vm *vm)
     g_free(vm->name);
     g_free(vm->uuid);
     g_free(vm->state);
+    g_free(vm->system);
     g_free(vm->problem);
     g_strfreev(vm->others);
     gpup_adapter_free(vm->adapter);
@@ -95,6 +96,7 @@ static struct gpup_vm *describe(virDomain *domain)
     } else {
         vm->adapter = g_steal_pointer(&info.adapter);
         vm->others = g_steal_pointer(&info.others);
+        vm->system = g_steal_pointer(&info.system);
         g_strlcpy(vm->address, info.address, sizeof(vm->address));
         if (vm->adapter && !gpup_domain_has_device(&info, vm->adapter))
             vm->problem = g_strdup_printf("its partition's device is not in the definition any "

@@ -24,6 +24,7 @@ struct gpup_vm {
     struct gpup_adapter *adapter;    /* NULL: none */
     char address[GPUP_ADDRESS_SIZE]; /* what its adapter's <hostdev> names now, or "" */
     char **others;                   /* PCI functions that its user gave it by <hostdev> */
+    char *system;                    /* the guest's by libosinfo, or NULL */
     char *problem;                   /* why its adapter cannot be read, or NULL */
     gint64 asked; /* for who keeps a list: when libvirt was asked for it (monotonic, us) */
 };
@@ -60,6 +61,24 @@ int gpup_manager_list(struct gpup_manager *manager, GPtrArray **vms, struct gpup
 /* One VM by name or UUID. -ENOENT lists what there is. */
 int gpup_manager_get(struct gpup_manager *manager, const char *vm, struct gpup_vm **out,
                      struct gpup_error **err);
+
+/* What a running guest tells of itself. */
+struct gpup_guest {
+    char *system;         /* "Windows 11 Enterprise", or NULL */
+    char *kernel;         /* its release, or NULL */
+    bool tells_drivers;   /* its agent does (Windows) */
+    char *driver;         /* of its device of that vendor, or NULL: none */
+    char *driver_version; /* or NULL */
+};
+
+void gpup_guest_clear(struct gpup_guest *guest);
+
+/*
+ * Asks the guest agent of a VM; a few seconds at most. vendor: PCI, of the GPU that it has. No
+ * command is run in the guest. -EOPNOTSUPP: no agent answers, or none is set up.
+ */
+int gpup_manager_guest(struct gpup_manager *manager, const char *vm, unsigned vendor,
+                       struct gpup_guest *guest, struct gpup_error **err);
 
 /* The definition that a VM runs with (to be freed with g_free), or NULL when it does not run. */
 char *gpup_manager_live_xml(struct gpup_manager *manager, const char *vm, struct gpup_error **err);

@@ -107,6 +107,26 @@ bool gpup_xml_has_elements(const xmlNode *node)
     return xmlFirstElementChild((xmlNode *)node) != NULL;
 }
 
+/* <libosinfo:libosinfo xmlns:libosinfo="..."><libosinfo:os id="..."/></libosinfo:libosinfo>, which
+ * virt-install and virt-manager write. */
+#define LIBOSINFO_NS "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+
+char *gpup_xml_system(const xmlNode *domain)
+{
+    xmlNode *metadata = gpup_xml_child(domain, "metadata", NULL);
+
+    for (xmlNode *node = metadata ? metadata->children : NULL; node; node = node->next) {
+        xmlNode *os = NULL;
+
+        if (gpup_xml_is(node, "libosinfo") && node->ns && node->ns->href &&
+            strcmp((const char *)node->ns->href, LIBOSINFO_NS) == 0)
+            os = xmlFirstElementChild(node);
+        if (os && gpup_xml_is(os, "os"))
+            return gpup_xml_attribute(os, "id");
+    }
+    return NULL;
+}
+
 xmlNode *gpup_xml_adapter(const xmlNode *domain, unsigned *n)
 {
     xmlNode *metadata = gpup_xml_child(domain, "metadata", NULL);

@@ -34,6 +34,9 @@ xmlNode *gpup_xml_append(xmlNode *parent, const char *name);
 void gpup_xml_remove(xmlNode *node);
 bool gpup_xml_has_elements(const xmlNode *node);
 
+/* The system in the VM by its metadata, as libosinfo names it; the caller's, or NULL. */
+char *gpup_xml_system(const xmlNode *domain);
+
 /* The adapter's element below <metadata>; *n (may be NULL) tells how many there are. */
 xmlNode *gpup_xml_adapter(const xmlNode *domain, unsigned *n);
 /* Our video device among the domain's, by the path it was given; *index (may be NULL) counts. */

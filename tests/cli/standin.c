@@ -74,6 +74,19 @@ static gboolean on_explain(GpupManager *manager, GDBusMethodInvocation *invocati
     return TRUE;
 }
 
+static gboolean on_get_guest(GpupManager *manager, GDBusMethodInvocation *invocation,
+                             const char *vm, guint vendor, struct standin *s)
+{
+    if (record(s, invocation))
+        return TRUE;
+    if (s->guest)
+        gpup_manager_complete_get_guest(manager, invocation, g_variant_new_parsed(s->guest));
+    else
+        g_dbus_method_invocation_return_dbus_error(invocation, "org.gpup1.Error.NotSupported",
+                                                   "no agent");
+    return TRUE;
+}
+
 static gboolean on_get_events(GpupManager *manager, GDBusMethodInvocation *invocation,
                               GVariant *options, struct standin *s)
 {
@@ -243,7 +256,7 @@ static void add_vm(struct standin *s, const char *name, const char *uuid, const 
     g_autofree char *path = g_strdup_printf("/org/gpup1/vm/%s", word);
 
     g_object_set(vm, "name", name, "uuid", uuid, "state", state, "has-adapter", adapter != NULL,
-                 "partition", partition, "problem", "", NULL);
+                 "partition", partition, "system", "", "problem", "", NULL);
     gpup_vm_set_adapter(vm, adapter ? adapter : g_variant_new_parsed("@a{sv} {}"));
     gpup_vm_set_grant(vm, g_variant_new_parsed(*partition ? grant_text : "@a(sttt) []"));
     if (!*state)
@@ -288,6 +301,7 @@ static void add_manager(struct standin *s)
     g_signal_connect(m, "handle-stop-vm", G_CALLBACK(on_stop), s);
     g_signal_connect(m, "handle-explain", G_CALLBACK(on_explain), s);
     g_signal_connect(m, "handle-rescan", G_CALLBACK(on_rescan), s);
+    g_signal_connect(m, "handle-get-guest", G_CALLBACK(on_get_guest), s);
     g_signal_connect(m, "handle-get-events", G_CALLBACK(on_get_events), s);
     g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(m), s->connection, "/org/gpup1",
                                      NULL);

@@ -14,8 +14,9 @@ struct standin {
     GDBusConnection *connection;
     GDBusObjectManagerServer *objects;
     GpupManager *manager;
-    guint64 looks;  /* set: GPU time is told, and a second goes by between two looks at it */
-    GString *asked; /* "Assign('desk1', {...}, {...})" for each call, one line each */
+    guint64 looks;     /* set: GPU time is told, and a second goes by between two looks at it */
+    const char *guest; /* what GetGuest answers, printed; NULL: that no agent does */
+    GString *asked;    /* "Assign('desk1', {...}, {...})" for each call, one line each */
     /* set: every method but those that read fails with this D-Bus error */
     const char *error, *message;
     gboolean hang_up; /* leave the bus instead of answering */

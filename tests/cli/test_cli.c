@@ -403,6 +403,63 @@ static void test_rescan(struct standin *s, gconstpointer data)
 }
 
 /* What gpupd refuses, by the name of its error. */
+/* A property of one of the stand-in's objects. */
+static void set_text(struct standin *s, const char *path, const char *interface, const char *name,
+                     const char *value)
+{
+    g_autoptr(GDBusInterface) of =
+        g_dbus_object_manager_get_interface(G_DBUS_OBJECT_MANAGER(s->objects), path, interface);
+
+    g_assert_nonnull(of);
+    g_object_set(of, name, value, NULL);
+}
+
+/* gpup check says this of one finding of these; what it says of the host itself is its own. */
+static void checks(struct standin *s, const char *id, const char *level, const char *part)
+{
+    g_auto(cli_result) r = run(s, "check --json");
+    g_autoptr(JsonNode) node = json_from_string(r.out, NULL);
+    JsonArray *all = json_object_get_array_member(json_node_get_object(node), "findings");
+
+    for (guint i = 0; i < json_array_get_length(all); i++) {
+        JsonObject *f = json_array_get_object_element(all, i);
+
+        if (strcmp(json_object_get_string_member(f, "id"), id) == 0 &&
+            strcmp(json_object_get_string_member(f, "level"), level) == 0 &&
+            strstr(json_object_get_string_member(f, "text"), part))
+            return;
+    }
+    g_error("no %s of level %s with '%s' in %s", id, level, part, r.out);
+}
+
+#define GPU_41 "/org/gpup1/gpu/_30000_3a41_3a00_2e0"
+#define DESK2  "/org/gpup1/vm/00000000_0000_4000_8000_000000000002"
+
+static void test_check_vms(struct standin *s, gconstpointer data)
+{
+    checks(s, "room", "ok", "room for all VMs of kind virtio (1 of 4)");
+    checks(s, "room", "ok", "room for all VMs of kind sriov (1 of 4)");
+    set_text(s, GPU_41, "org.gpup1.GPU", "mode", "unused");
+    checks(s, "room", "warning", "1 VM with an adapter of kind sriov, 0 partitions");
+    set_text(s, GPU_41, "org.gpup1.GPU", "mode", "partitioned");
+    set_text(s, GPU_41, "org.gpup1.GPU", "pci-id", "10de:25b6 10de:14a9");
+    set_text(s, DESK2, "org.gpup1.VM", "system", "http://microsoft.com/win/7");
+    checks(s, "guest", "warning", "desk2 runs http://microsoft.com/win/7, which");
+    set_text(s, DESK2, "org.gpup1.VM", "system", "http://microsoft.com/win/11");
+    g_assert_null(strstr(s->asked->str, "GetGuest"));
+    set_text(s, DESK2, "org.gpup1.VM", "state", "running");
+    set_text(s, DESK2, "org.gpup1.VM", "partition", "0000:41:00.0/0");
+    s->guest = "{'system': <'Windows 11'>, 'kernel': <'26100'>, 'driver': <'NVIDIA A16-4Q'>,"
+               " 'driver-version': <'32.0.15.7270'>}";
+    checks(s, "guest", "ok", "desk2: Windows 11 with NVIDIA A16-4Q 32.0.15.7270");
+    g_assert_nonnull(strstr(s->asked->str, "GetGuest('desk2', 4318)"));
+    s->guest = "{'system': <'Windows 11'>, 'kernel': <'26100'>, 'driver': <''>,"
+               " 'driver-version': <''>}";
+    checks(s, "guest", "warning", "desk2: Windows 11 has no driver for its GPU");
+    s->guest = "{'system': <'Debian GNU/Linux 12'>, 'kernel': <'6.1.0-40-amd64'>}";
+    checks(s, "guest", "ok", "desk2: Debian GNU/Linux 12, kernel 6.1.0-40-amd64");
+}
+
 static void test_refusals(struct standin *s, gconstpointer data)
 {
     static const struct {
@@ -666,6 +723,7 @@ int main(int argc, char **argv)
     add("/cli/metrics-file", test_metrics_file);
     add("/cli/rescan", test_rescan);
     add("/cli/control-characters", test_control_characters);
+    add("/cli/check-vms", test_check_vms);
     add("/cli/refusals", test_refusals);
     add("/cli/denied", test_denied);
     add("/cli/other-version", test_other_version);

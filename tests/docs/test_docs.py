@@ -67,11 +67,11 @@ def every_method_is_called():
 
 
 def every_change_has_a_dry_run():
-    """Each method that needs an action takes "dry-run", and each command behind it --dry-run."""
+    """Each method that needs an action, and does not only look, takes "dry-run", and each command behind it --dry-run."""
     methods = interface()
     for name, action in calls():
         comment, _ = methods[name]
-        if action != "None":
+        if action != "None" and not name.rsplit(".", 1)[1].startswith("Get"):
             equal('"dry-run" b' in comment, True, "%s says dry-run" % name)
     page = read("man/gpup.1.scd")
     for command in ("gpu partition", "gpu passthrough", "assign", "unassign", "vm start", "vm stop",

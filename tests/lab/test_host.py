@@ -348,6 +348,7 @@ CALLS = {
     "org.gpup1.Manager.StopVM": ("start", "s:nosuch", "a{sv}:{}"),
     "org.gpup1.Manager.Explain": (None, "s:nosuch"),
     "org.gpup1.Manager.GetEvents": (None, "a{sv}:{}"),
+    "org.gpup1.Manager.GetGuest": ("start", "s:nosuch", "u:4318"),
     "org.gpup1.Manager.Rescan": ("partition", "a{sv}:{}"),
     "org.gpup1.Manager.Forget": ("partition", "s:nosuch", "a{sv}:{}"),
     "org.gpup1.GPU.DescribeCounts": (None,),

@@ -35,6 +35,27 @@ static void a_vm_without_one(void)
     gpup_domain_info_clear(&info);
 }
 
+static void the_system(void)
+{
+    struct gpup_domain_info info;
+
+    g_assert_cmpint(read_xml("<domain>",
+                             "<l:libosinfo "
+                             "xmlns:l='http://libosinfo.org/xmlns/libvirt/domain/1.0'>"
+                             "<l:os id='http://microsoft.com/win/11'/></l:libosinfo>",
+                             "", &info, NULL),
+                    ==, 0);
+    g_assert_cmpstr(info.system, ==, "http://microsoft.com/win/11");
+    gpup_domain_info_clear(&info);
+    /* somebody else's element of that name */
+    g_assert_cmpint(read_xml("<domain>",
+                             "<l:libosinfo xmlns:l='urn:other'><l:os id='x'/></l:libosinfo>", "",
+                             &info, NULL),
+                    ==, 0);
+    g_assert_null(info.system);
+    gpup_domain_info_clear(&info);
+}
+
 static void all_of_it(void)
 {
     struct gpup_domain_info info;
@@ -111,6 +132,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/adapter-xml/none", a_vm_without_one);
+    g_test_add_func("/adapter-xml/system", the_system);
     g_test_add_func("/adapter-xml/all", all_of_it);
     g_test_add_func("/adapter-xml/bad", bad_adapters);
     g_test_add_func("/adapter-xml/no-definition", what_is_no_definition);

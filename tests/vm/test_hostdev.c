@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
 #include <libxml/c14n.h>
 #include <libxml/parser.h>
 #include <string.h>
@@ -164,6 +166,41 @@ static void forms(void)
     assert_same(xml, without);
 }
 
+/* By libvirt's own schema and parser. */
+static void libvirt_takes_it(void)
+{
+    static const enum gpup_form forms_of[] = {GPUP_FORM_VFIO, GPUP_FORM_VENDOR,
+                                                     GPUP_FORM_MDEV};
+    const char *xml = "<domain type='test'><name>win11</name><uuid>" ID "</uuid>"
+                      "<memory unit='MiB'>64</memory>"
+                      "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type></os>"
+                      "<devices><controller type='pci' index='0' model='pcie-root'/></devices>"
+                      "</domain>";
+    virConnect *connection = virConnectOpen("test:///default");
+
+    g_assert_nonnull(connection);
+    for (size_t i = 0; i < G_N_ELEMENTS(forms_of); i++) {
+        const struct gpup_device device = {
+            .form = forms_of[i], .address = "0000:41:00.4", .memory = 64 * GIB};
+        g_autofree char *with = add(xml, &device, NULL);
+        virDomain *domain = virDomainDefineXMLFlags(connection, with, VIR_DOMAIN_DEFINE_VALIDATE);
+        char *stored = domain ? virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE) : NULL;
+        struct gpup_domain_info info;
+
+        if (!stored)
+            g_error("form %zu: %s\n%s", i, virGetLastErrorMessage(), with);
+        assert_has(stored, device.form == GPUP_FORM_MDEV ? "type='mdev'" : "type='pci'");
+        assert_has(stored, "<pcihole64 unit='KiB'>134217728</pcihole64>");
+        g_assert_cmpint(gpup_domain_info_read(stored, strlen(stored), &info, NULL), ==, 0);
+        g_assert_true(info.hostdev); /* it is still known as the adapter's */
+        gpup_domain_info_clear(&info);
+        free(stored);
+        virDomainUndefine(domain);
+        virDomainFree(domain);
+    }
+    virConnectClose(connection);
+}
+
 /* libvirt adds a guest address; users add a boot order, a ROM, a driver. All of it stays. */
 static void moving_keeps_the_rest(void)
 {
@@ -312,6 +349,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/hostdev/function", a_function);
     g_test_add_func("/hostdev/forms", forms);
+    g_test_add_func("/hostdev/libvirt", libvirt_takes_it);
     g_test_add_func("/hostdev/move", moving_keeps_the_rest);
     g_test_add_func("/hostdev/again", assigning_again);
     g_test_add_func("/hostdev/others", hostdevs_of_others);
