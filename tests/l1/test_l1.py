@@ -28,6 +28,7 @@ VM = """\
   <features><acpi/></features>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
     <serial type='file'><source path='/tmp/{name}.serial'/></serial>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <memballoon model='none'/>{devices}</devices>
 </domain>
 """
@@ -276,6 +277,11 @@ class Vms(Tests):
         wait_for("the guest lists its devices", lambda: "guest: end" in h.read("/tmp/vm1.serial"))
         contains(h.read("/tmp/vm1.serial"), "1234:0b51 register 0x")
         equal(h.driver(1), "vfio-pci")
+        levels(h.findings(), "warning", ("room", None))
+        # its definition has a guest agent, and nothing in it answers
+        asked = self.machine.run("gdbus", "call", "--system", "-d", "org.gpup1", "-o", "/org/gpup1", "-m",
+                                 "org.gpup1.Manager.GetGuest", "vm1", "4660", check=False)
+        contains(asked.stderr, "its guest agent does not answer")
 
     def a_shared_function(self):
         """vm3 named what vm1 took: it is moved on, and both run."""

@@ -169,8 +169,7 @@ static void forms(void)
 /* By libvirt's own schema and parser. */
 static void libvirt_takes_it(void)
 {
-    static const enum gpup_form forms_of[] = {GPUP_FORM_VFIO, GPUP_FORM_VENDOR,
-                                                     GPUP_FORM_MDEV};
+    static const enum gpup_form forms_of[] = {GPUP_FORM_VFIO, GPUP_FORM_VENDOR, GPUP_FORM_MDEV};
     const char *xml = "<domain type='test'><name>win11</name><uuid>" ID "</uuid>"
                       "<memory unit='MiB'>64</memory>"
                       "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type></os>"
