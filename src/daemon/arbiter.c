@@ -208,6 +208,7 @@ static void partition_free(struct gpup_partition *p)
     close_fd(p->guard[0]);
     close_fd(p->guard[1]);
     close_fd(p->pidfd);
+    close_fd(p->cgroup_fd);
     free(p);
 }
 
@@ -237,6 +238,7 @@ static struct gpup_partition *partition_new(struct gpup_error **err)
     *p = (struct gpup_partition){.page_fd = -1,
                                  .guard = {-1, -1},
                                  .pidfd = -1,
+                                 .cgroup_fd = -1,
                                  .meter = {.file = -1},
                                  .quiet = UINT_MAX / 2,
                                  .kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
@@ -350,6 +352,8 @@ void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, in
         charge_all(a, now_ns());
         gpup_arbiter_stop(p, false, now_ns());
         gpup_meter_close(&p->meter);
+        close_fd(p->cgroup_fd);
+        p->cgroup_fd = cgroup_fd >= 0 ? fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 3) : -1;
         close_fd(p->pidfd);
         p->pidfd = pid > 0 && pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 3) : -1;
         fcntl(p->guard[0], F_SETOWN, p->pidfd >= 0 ? pid : 0);

@@ -22,8 +22,8 @@ struct gpup_partition {
     int guard[2];                             /* wire/gpu_time.h */
     struct gpup_share_request asked, request; /* by the grant; what the policy makes of it */
     struct gpup_meter meter;
-    int pidfd;
-    uint64_t metered_ns; /* the meter's last value */
+    int pidfd, cgroup_fd; /* of the renderer; -1: none */
+    uint64_t metered_ns;  /* the meter's last value */
     uint64_t charged_ns, stopped_ns, stopped_at;
     bool active, held, stopped;
     /* together.c */

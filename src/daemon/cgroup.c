@@ -2,6 +2,7 @@
 #include "daemon/cgroup.h"
 
 #include "core/units.h"
+#include "daemon/priority.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -157,12 +158,10 @@ static char *group_of(struct gpup_cgroups *c, const char *adapter)
     return g_build_filename(c->base, name, NULL);
 }
 
-/* weight: cgroup's range is 1..10000, 100 the usual; an equal share of a few lands around it. */
 static void set_cpu(const char *dir, const struct gpup_share *compute, unsigned n_cpus)
 {
-    guint64 weight = CLAMP(compute->weight / 1000, 1, 10000);
     guint64 quota = compute->cap * n_cpus * PERIOD_US / GPUP_PPM_FULL;
-    g_autofree char *weight_text = g_strdup_printf("%" G_GUINT64_FORMAT, weight);
+    g_autofree char *weight_text = g_strdup_printf("%u", gpup_priority_cpu_weight(compute->weight));
     g_autofree char *max =
         compute->cap >= GPUP_PPM_FULL
             ? g_strdup("max")

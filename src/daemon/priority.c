@@ -2,6 +2,7 @@
 #include "daemon/priority.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +14,9 @@
 /* nice(2): in the kernel's weights about nine times the usual. */
 #define FIRST_NICE  (-10)
 #define LOWEST_NICE (-20)
+/* The same for a cgroup. */
+#define FIRST_WEIGHT 9u
+#define MOST_WEIGHT  10000u
 /* The time that a thread asks for at once, from Linux 6.12 on: whoever asks for less comes sooner.
  * 0: as much as is usual. */
 #define FIRST_SLICE_NS 200000u
@@ -33,24 +37,38 @@ static int usual_nice(void)
     return getpriority(PRIO_PROCESS, (id_t)getpid());
 }
 
-static int first_nice(void)
+static int first_nice(int usual)
 {
-    int nice = usual_nice() + FIRST_NICE;
+    int nice = usual + FIRST_NICE;
 
     return nice < LOWEST_NICE ? LOWEST_NICE : nice;
 }
 
-void gpup_priority_thread_first(void)
+unsigned gpup_priority_cpu_weight(uint64_t weight)
 {
-    setpriority(PRIO_PROCESS, (id_t)gettid(), first_nice());
+    weight /= 1000;
+    if (weight < 1)
+        return 1;
+    return weight > MOST_WEIGHT ? MOST_WEIGHT : (unsigned)weight;
 }
 
-void gpup_priority_set(pid_t pid, bool first)
+static void set_thread(int tid, bool first)
 {
     const struct attributes a = {.size = sizeof(a),
                                  .policy = SCHED_OTHER,
-                                 .nice = first ? first_nice() : usual_nice(),
+                                 .nice = first ? first_nice(usual_nice()) : usual_nice(),
                                  .runtime = first ? FIRST_SLICE_NS : 0};
+
+    syscall(SYS_sched_setattr, tid, &a, 0);
+}
+
+void gpup_priority_thread_first(void)
+{
+    set_thread(gettid(), true);
+}
+
+static void set_threads(pid_t pid, bool first)
+{
     char path[32];
     struct dirent *entry;
     DIR *dir;
@@ -61,8 +79,55 @@ void gpup_priority_set(pid_t pid, bool first)
         int tid = (int)strtol(entry->d_name, NULL, 10);
 
         if (tid > 0)
-            syscall(SYS_sched_setattr, tid, &a, 0);
+            set_thread(tid, first);
     }
     if (dir)
         closedir(dir);
+}
+
+static void write_number(int folder, const char *path, int number)
+{
+    char text[16];
+    int n = snprintf(text, sizeof(text), "%d", number);
+    int fd = openat(folder, path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    (void)!write(fd, text, (size_t)n);
+    close(fd);
+}
+
+/* sched(7): "/autogroup-N nice M". A renderer has a session of its own. */
+static void set_session(pid_t pid, bool first)
+{
+    char path[32], text[64];
+    int fd = open("/proc/self/autogroup", O_RDONLY | O_CLOEXEC), usual;
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return;
+    text[n] = '\0';
+    if (sscanf(text, "/autogroup-%*u nice %d", &usual) != 1)
+        return;
+    snprintf(path, sizeof(path), "/proc/%d/autogroup", (int)pid);
+    write_number(AT_FDCWD, path, first ? first_nice(usual) : usual);
+}
+
+static void set_cgroup(int cgroup_fd, uint64_t weight, bool first)
+{
+    unsigned value = gpup_priority_cpu_weight(weight);
+
+    if (first)
+        value = value * FIRST_WEIGHT > MOST_WEIGHT ? MOST_WEIGHT : value * FIRST_WEIGHT;
+    write_number(cgroup_fd, "cpu.weight", (int)value);
+}
+
+void gpup_priority_set(pid_t pid, int cgroup_fd, uint64_t weight, bool first)
+{
+    set_threads(pid, first);
+    set_session(pid, first);
+    if (cgroup_fd >= 0)
+        set_cgroup(cgroup_fd, weight, first);
 }

@@ -3,14 +3,21 @@
 #define GPUP_DAEMON_PRIORITY_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
+
+/* cpu.weight of a renderer's cgroup for this weight (parts per million of the GPU): cgroup's range
+ * is 1..10000, 100 the usual; an equal share of a few lands around it. */
+unsigned gpup_priority_cpu_weight(uint64_t weight);
 
 /*
  * How soon the kernel lets a renderer's threads run, not how much they get. first: before those of
  * others, for a short moment at a time; else as gpupd itself. Threads that it makes later have it
- * too. Does what we have the right to.
+ * too. The kernel compares threads only within a group, and groups with each other: so this is
+ * said of the threads, of their session (sched(7), autogroup) and of their cgroup (its open
+ * directory and the partition's weight; -1: none). Does what we have the right to.
  */
-void gpup_priority_set(pid_t pid, bool first);
+void gpup_priority_set(pid_t pid, int cgroup_fd, uint64_t weight, bool first);
 
 /* The same for the calling thread alone. */
 void gpup_priority_thread_first(void);

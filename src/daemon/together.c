@@ -52,7 +52,7 @@ static void set_first(struct gpup_partition *p, bool first)
     if (p->first == first || p->meter.pid <= 0)
         return;
     p->first = first;
-    gpup_priority_set(p->meter.pid, first);
+    gpup_priority_set(p->meter.pid, p->cgroup_fd, p->asked.weight, first);
 }
 
 void gpup_arbiter_renderer_together(struct gpup_partition *p)

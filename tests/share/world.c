@@ -10,6 +10,7 @@
 #include <glib/gstdio.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -424,6 +425,27 @@ static void start_client(struct world *w, size_t i)
         run_client(w, i);
 }
 
+/* With the arbiter their priority is gpupd's; so it is to be without: a renderer's session has an
+ * own one (sched(7), autogroup). */
+static void same_priority(struct world *w)
+{
+    g_autofree char *own = NULL;
+    int nice;
+
+    if (!g_file_get_contents("/proc/self/autogroup", &own, NULL, NULL) ||
+        sscanf(own, "/autogroup-%*u nice %d", &nice) != 1)
+        return;
+    for (size_t i = 0; i < w->setup.n; i++) {
+        g_autofree char *path = g_strdup_printf("/proc/%d/autogroup", (int)world_renderer(w, i));
+        FILE *file = fopen(path, "we");
+
+        if (!file)
+            continue;
+        fprintf(file, "%d", nice);
+        fclose(file);
+    }
+}
+
 struct world *world_new(const struct world_setup *setup)
 {
     struct world *w = g_new0(struct world, 1);
@@ -443,6 +465,8 @@ struct world *world_new(const struct world_setup *setup)
         start_client(w, i);
     for (size_t i = 0; i < setup->n; i++)
         world_set_mode(w, i, WORLD_IDLE);
+    if (setup->no_arbiter)
+        same_priority(w);
     return w;
 }
 
