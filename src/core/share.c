@@ -17,6 +17,7 @@ typedef __int128 usage_t;
 /* Who was away for no longer than that is owed what it was owed before, up to so many windows. */
 #define SHORT_PAUSE_NS   UINT64_C(50000000)
 #define KEPT_FOR_WINDOWS 8
+#define BUCKET_WINDOWS   8
 
 struct partition {
     bool present, active;
@@ -219,10 +220,11 @@ static usage_t allowance(const struct gpup_share *share, const struct partition 
     return (usage_t)ns * share->capacity * p->request.cap;
 }
 
-/* The bucket holds what the cap allows while the whole GPU's time passes by one window. */
+/* What the cap allows during some windows: who finds out late that it may go on does not lose what
+ * it had by then. */
 static usage_t bucket_size(const struct gpup_share *share, const struct partition *p)
 {
-    return (usage_t)share->window * p->request.cap;
+    return (usage_t)BUCKET_WINDOWS * share->window * p->request.cap;
 }
 
 static void fill(const struct gpup_share *share, struct partition *p, uint64_t now_ns)

@@ -22,7 +22,8 @@
  * its share (time was left idle) is owed nothing, and what it left goes to the others by weight.
  * One that was charged more than it was allowed waits until the others have caught up.
  *
- * The cap is a token bucket on real time: it holds on an otherwise idle GPU too.
+ * The cap is a token bucket on real time: it holds on an otherwise idle GPU too. In any time t a
+ * partition is charged at most cap * (t + 8 windows) and one command stream more.
  *
  * Bound: while the same partitions are active and always have work, at any t a partition has been
  * charged at most r_i * (t + window) and one command stream of its own more, and at least r_i * t

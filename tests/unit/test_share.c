@@ -236,6 +236,25 @@ static void cap_alone(void)
     gpup_share_free(s.share);
 }
 
+/* It is asked for rarely only, as on a busy machine: nothing is lost by that. */
+static void cap_looked_at_late(void)
+{
+    static const struct gpup_share_request capped = {0, 1000000, 300000};
+    struct gpup_share *share = gpup_share_new(1, 2 * MS);
+    uint64_t used = 0;
+
+    gpup_share_add(share, &capped, 0);
+    gpup_share_set_active(share, 0, true, 0);
+    for (uint64_t now = 0; now < 10 * SECOND; now += 11 * MS) {
+        if (!gpup_share_may_submit(share, 0, now, NULL))
+            continue;
+        gpup_share_charge(share, 0, 4 * MS, now);
+        used += 4 * MS;
+    }
+    assert_near((double)used / (10.0 * (double)SECOND), 0.30, 0.003);
+    gpup_share_free(share);
+}
+
 /* Who is late by a moment is owed what another took before; after a long pause, or when it could
  * not use it anyway, nothing. */
 static void a_moment_late(void)
@@ -420,6 +439,7 @@ int main(int argc, char **argv)
     g_test_add_func("/share/bound", the_bound_holds);
     g_test_add_func("/share/minimum", minimum_beside_a_heavy_weight);
     g_test_add_func("/share/cap", cap_alone);
+    g_test_add_func("/share/cap-looked-at-late", cap_looked_at_late);
     g_test_add_func("/share/a-moment-late", a_moment_late);
     g_test_add_func("/share/cap-after-a-pause", cap_after_a_long_pause);
     g_test_add_func("/share/work-conserving", unused_time_goes_to_the_others);
