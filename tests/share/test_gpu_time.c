@@ -139,10 +139,10 @@ static void cap_alone(void)
     world_free(w);
 }
 
-/* By work that nobody waits for, by copying, by much of it queued beforehand. */
+/* By work that nobody waits for, by copying, by many contexts, by much of it queued beforehand. */
 static void no_evasion(void)
 {
-    static const enum world_mode ways[] = {WORLD_UNFENCED, WORLD_TRANSFER};
+    static const enum world_mode ways[] = {WORLD_UNFENCED, WORLD_TRANSFER, WORLD_CONTEXTS};
     const struct world_setup setup = {
         .n = 2, .share = {{0, 25, 100}, {0, 75, 100}}, .work = small_work};
     struct world *w = world_new(&setup);

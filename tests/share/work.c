@@ -201,10 +201,19 @@ static void create(struct frontend *f, uint32_t resource, uint32_t target, uint3
         ==, VIRTIO_GPU_RESP_OK_NODATA);
 }
 
+static void prepare_state(struct frontend *f, const struct work *work, uint32_t context)
+{
+    struct stream s = {.n = 0};
+
+    put_target(&s, work);
+    put_state(&s);
+    put_shaders(&s);
+    g_assert_cmphex(frontend_submit(f, context, s.dwords, s.n), ==, VIRTIO_GPU_RESP_OK_NODATA);
+}
+
 void work_prepare(struct frontend *f, const struct work *work)
 {
     static const float triangle[12] = {-1, -1, 0, 1, 3, -1, 0, 1, -1, 3, 0, 1};
-    struct stream s = {.n = 0};
 
     g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, WORK_CONTEXT), ==,
                     VIRTIO_GPU_RESP_OK_NODATA);
@@ -218,10 +227,20 @@ void work_prepare(struct frontend *f, const struct work *work)
     g_assert_cmphex(frontend_transfer(f, VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, WORK_CONTEXT, VERTICES,
                                       VERTEX_BYTES, 1),
                     ==, VIRTIO_GPU_RESP_OK_NODATA);
-    put_target(&s, work);
-    put_state(&s);
-    put_shaders(&s);
-    g_assert_cmphex(frontend_submit(f, WORK_CONTEXT, s.dwords, s.n), ==, VIRTIO_GPU_RESP_OK_NODATA);
+    prepare_state(f, work, WORK_CONTEXT);
+}
+
+void work_prepare_context(struct frontend *f, const struct work *work, uint32_t context)
+{
+    static const uint32_t resources[] = {PICTURE, VERTICES};
+
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, context), ==,
+                    VIRTIO_GPU_RESP_OK_NODATA);
+    for (unsigned i = 0; i < G_N_ELEMENTS(resources); i++)
+        g_assert_cmphex(
+            frontend_context_resource(f, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, context, resources[i]),
+            ==, VIRTIO_GPU_RESP_OK_NODATA);
+    prepare_state(f, work, context);
 }
 
 static void draw(struct stream *s)
@@ -234,10 +253,9 @@ static void draw(struct stream *s)
         put(s, values[i]);
 }
 
-void work_offer(struct frontend *f, const struct work *work, bool fenced)
+void work_offer(struct frontend *f, const struct work *work, uint32_t context, bool fenced)
 {
-    struct virtio_gpu_cmd_submit c = {
-        .hdr = {.type = VIRTIO_GPU_CMD_SUBMIT_3D, .ctx_id = WORK_CONTEXT}};
+    struct virtio_gpu_cmd_submit c = {.hdr = {.type = VIRTIO_GPU_CMD_SUBMIT_3D, .ctx_id = context}};
     uint64_t address = STREAMS + f->avail->idx % (FRONTEND_QUEUE / 2) * STREAM_SLOT;
     struct stream s = {.n = 0};
 

@@ -14,9 +14,11 @@ struct work {
     unsigned draws; /* passes in one command stream */
 };
 
-/* Makes the context, the picture and the shaders. */
+/* Makes the picture, the first WORK_CONTEXT and its shaders. */
 void work_prepare(struct frontend *f, const struct work *work);
+/* Another context with shaders of its own, for the same picture. */
+void work_prepare_context(struct frontend *f, const struct work *work, uint32_t context);
 /* Offers one command stream; `fenced`: its answer comes when it is done, else at once. */
-void work_offer(struct frontend *f, const struct work *work, bool fenced);
+void work_offer(struct frontend *f, const struct work *work, uint32_t context, bool fenced);
 
 #endif

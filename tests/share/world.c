@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define START_S 30
+#define START_S  30
+#define CONTEXTS 16u /* of one that has many */
 
 struct world_memory {
     _Atomic uint32_t gpupd_ready, connected;
@@ -252,6 +253,11 @@ static void record(struct world_client *c, uint64_t start)
     atomic_store(&c->n_done, n + 1);
 }
 
+static uint32_t context_of(const struct frontend *f, enum world_mode mode)
+{
+    return WORK_CONTEXT + (mode == WORLD_CONTEXTS ? f->fence % CONTEXTS : 0);
+}
+
 static void offer(struct frontend *f, struct world_client *c, enum world_mode mode)
 {
     if (mode == WORLD_TRANSFER) {
@@ -267,7 +273,14 @@ static void offer(struct frontend *f, struct world_client *c, enum world_mode mo
         frontend_offer(f, &t, sizeof(t), NULL, 0, sizeof(struct virtio_gpu_ctrl_hdr));
         return;
     }
-    work_offer(f, &c->work, mode != WORLD_UNFENCED);
+    work_offer(f, &c->work, context_of(f, mode), mode != WORLD_UNFENCED);
+}
+
+/* Once in a stand-in's life. */
+static void make_contexts(struct frontend *f, const struct world_client *c)
+{
+    for (uint32_t i = 1; i < CONTEXTS; i++)
+        work_prepare_context(f, &c->work, WORK_CONTEXT + i);
 }
 
 /* Keeps the queue full for as long as that is wanted. */
@@ -277,6 +290,8 @@ static void be_greedy(struct frontend *f, struct world_client *c, enum world_mod
     uint64_t offered = 0, answered = 0;
     unsigned queue = CLAMP(c->queue ? c->queue : 8, 1, FRONTEND_QUEUE / 2 - 1);
 
+    if (mode == WORLD_CONTEXTS)
+        make_contexts(f, c);
     while (atomic_load(&c->mode) == mode || answered < offered) {
         bool more = atomic_load(&c->mode) == mode;
 
@@ -300,7 +315,7 @@ static void be_light(struct frontend *f, struct world_client *c)
             sleep_until(next);
         while (next + c->period_us * UINT64_C(1000) < now)
             next += c->period_us * UINT64_C(1000);
-        work_offer(f, &c->work, true);
+        work_offer(f, &c->work, WORK_CONTEXT, true);
         frontend_wait(f, NULL, 0);
         record(c, next);
         next += c->period_us * UINT64_C(1000);
@@ -321,7 +336,7 @@ _Noreturn static void run_client(struct world *w, size_t i)
     become_child(w);
     frontend_start(&f, options);
     work_prepare(&f, &c->work);
-    work_offer(&f, &c->work, true); /* compiles the shaders */
+    work_offer(&f, &c->work, WORK_CONTEXT, true); /* compiles the shaders */
     frontend_wait(&f, NULL, 0);
     for (;;) {
         enum world_mode mode = (enum world_mode)atomic_load(&c->mode);

@@ -21,7 +21,7 @@ enum world_mode {
     WORLD_LIGHT,    /* one each `period_us` */
     WORLD_UNFENCED, /* greedy, and never waits for one to be done */
     WORLD_TRANSFER, /* greedy by copying pictures */
-    WORLD_CONTEXTS, /* greedy, each stream in another context */
+    WORLD_CONTEXTS, /* greedy, each stream in another one of many contexts; once in its life */
     WORLD_QUIT,
 };
 
