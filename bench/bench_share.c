@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plain.h"
 #include "report.h"
 #include "sampler.h"
 #include "simulation.h"
@@ -24,6 +25,7 @@ struct bench {
     struct report *report;
     unsigned seconds; /* of one measurement */
     const char *only;
+    const char *reference[6]; /* QEMU's own back-end with its arguments; empty: there is none */
 };
 
 static bool wanted(const struct bench *b, const char *group)
@@ -40,9 +42,10 @@ static void result(struct bench *b, const char *name, double value, const char *
     report_add(b->report, &c);
 }
 
-static struct world *equal_world(size_t n, bool no_arbiter)
+static struct world *equal_world(size_t n, bool no_arbiter, const char *const *backend)
 {
-    struct world_setup setup = {.n = n, .work = usual, .no_arbiter = no_arbiter, .quiet = true};
+    struct world_setup setup = {
+        .n = n, .work = usual, .no_arbiter = no_arbiter, .quiet = true, .backend = backend};
 
     for (size_t i = 0; i < n; i++)
         setup.share[i] = (struct world_share){0, (unsigned)(100 / n), 100};
@@ -113,10 +116,36 @@ static void measure_fairness(const struct bench *b, struct world *w, size_t n, s
     sampler_free(s);
 }
 
+/* The same work with QEMU's own back-end, one process for each VM and no arbiter; and what the
+ * machine itself makes of plain processes. */
+static void compare_equal(struct bench *b, size_t n)
+{
+    struct plain_result plain = plain_processes(n, b->seconds);
+    struct fairness theirs;
+    struct world *w;
+    char name[80];
+
+    snprintf(name, sizeof(name), "  %zu plain processes: work per CPU time, median", n);
+    result(b, name, plain.median, "", NAN, NULL, false);
+    snprintf(name, sizeof(name), "  %zu plain processes: work per CPU time, worst", n);
+    result(b, name, plain.worst, "", NAN, NULL, false);
+    if (!b->reference[0])
+        return;
+    w = equal_world(n, true, b->reference);
+    measure_fairness(b, w, n, &theirs);
+    snprintf(name, sizeof(name), "  %zu of QEMU's back-end: charged", n);
+    result(b, name, theirs.charged, "", NAN, NULL, false);
+    snprintf(name, sizeof(name), "  %zu of QEMU's back-end: work, median", n);
+    result(b, name, theirs.median, "", NAN, NULL, false);
+    snprintf(name, sizeof(name), "  %zu of QEMU's back-end: work, worst", n);
+    result(b, name, theirs.worst, "", NAN, NULL, false);
+    world_free(w);
+}
+
 static void equal_ones(struct bench *b)
 {
     for (size_t n = 2; n <= 8; n *= 2) {
-        struct world *with = equal_world(n, false), *without = equal_world(n, true);
+        struct world *with = equal_world(n, false, NULL), *without = equal_world(n, true, NULL);
         struct fairness ours, theirs;
         char name[80];
         double goal = n == 2 ? 0.97 : 0.95;
@@ -132,6 +161,7 @@ static void equal_ones(struct bench *b)
         result(b, name, ours.worst, "", theirs.worst, ">= 0.90", ours.worst >= 0.9);
         world_free(with);
         world_free(without);
+        compare_equal(b, n);
     }
 }
 
@@ -279,7 +309,7 @@ static double throughput(struct world *w, size_t n, unsigned ms)
 
 static void alone(struct bench *b)
 {
-    struct world *with = equal_world(4, false), *without = equal_world(4, true);
+    struct world *with = equal_world(4, false, NULL), *without = equal_world(4, true, NULL);
     double ratios[7], ours[7], theirs[7], cpu = 0;
     unsigned ms = b->seconds * 1000 / 5;
 
@@ -303,7 +333,7 @@ static void alone(struct bench *b)
 
 static void total(struct bench *b)
 {
-    struct world *with = equal_world(8, false), *without = equal_world(8, true);
+    struct world *with = equal_world(8, false, NULL), *without = equal_world(8, true, NULL);
     double one[5], eight[5], free_for_all[5];
 
     for (size_t k = 0; k < 5; k++) {
@@ -346,9 +376,24 @@ static double frame_time(struct world *w, size_t light, unsigned frames)
     return times[frames * 99 / 100];
 }
 
+/* Of QEMU's own back-end. */
+static void compare_latency(struct bench *b)
+{
+    struct world *w;
+
+    if (!b->reference[0])
+        return;
+    w = equal_world(4, true, b->reference);
+    all(w, 3, WORLD_GREEDY);
+    world_sleep_ms(SETTLE_MS);
+    result(b, "  the same of QEMU's back-end: p99", frame_time(w, 3, b->seconds * 100), "ms", NAN,
+           NULL, false);
+    world_free(w);
+}
+
 static void latency(struct bench *b)
 {
-    struct world *with = equal_world(4, false), *without = equal_world(4, true);
+    struct world *with = equal_world(4, false, NULL), *without = equal_world(4, true, NULL);
     double quiet[5], ours[5], theirs[5], value, baseline;
     unsigned frames = b->seconds * 100;
     char goal[32];
@@ -374,6 +419,7 @@ static void latency(struct bench *b)
            value * 3 <= baseline);
     world_free(with);
     world_free(without);
+    compare_latency(b);
 }
 
 /* ---- coming and going ---- */
@@ -395,7 +441,7 @@ static double off_by(struct bench *b, struct world *w, size_t n, double want)
 
 static void changes(struct bench *b)
 {
-    struct world *w = equal_world(4, false);
+    struct world *w = equal_world(4, false, NULL);
     double came[5], left[5];
 
     all(w, 3, WORLD_GREEDY);
@@ -432,6 +478,17 @@ static void simulation(struct bench *b)
            bound <= 1);
 }
 
+/* `preload`: bench/surfaceless.c, which has it run where there is no render node. */
+static void find_reference(struct bench *b, char *preload)
+{
+    const char *const argv[] = {
+        "/usr/bin/env", preload, "LIBGL_ALWAYS_SOFTWARE=1", g_getenv("GPUP_BENCH_REFERENCE"),
+        "--virgl",      NULL};
+
+    if (argv[3])
+        memcpy(b->reference, argv, sizeof(argv));
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -443,6 +500,7 @@ int main(int argc, char **argv)
         {"latency", latency},  {"changes", changes}, {"simulation", simulation},
     };
     g_autofree char *json = NULL, *only = NULL;
+    g_autofree char *preload = g_strdup_printf("LD_PRELOAD=%s", g_getenv("GPUP_BENCH_PRELOAD"));
     int seconds = 10;
     const GOptionEntry entries[] = {
         {"json", 0, 0, G_OPTION_ARG_FILENAME, &json, "Write the results as JSON", "FILE"},
@@ -466,7 +524,8 @@ int main(int argc, char **argv)
                 error ? error->message : "no such argument, or seconds not from 2 to 60");
         return 2;
     }
-    b = (struct bench){report_new(json), (unsigned)seconds, only};
+    b = (struct bench){report_new(json), (unsigned)seconds, only, {NULL}};
+    find_reference(&b, preload);
     for (size_t i = 0; i < G_N_ELEMENTS(groups); i++) {
         if (wanted(&b, groups[i].name))
             groups[i].run(&b);

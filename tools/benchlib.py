@@ -9,6 +9,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 
@@ -26,6 +27,21 @@ def met(value, goal):
         return None
     operator, limit = goal.split()[:2]
     return {"<=": value <= float(limit), ">=": value >= float(limit), "<": value < float(limit)}[operator]
+
+
+def reference(build):
+    """QEMU's own back-end, unpacked; None where the distribution has none."""
+    release = pathlib.Path("/etc/os-release").read_text(encoding="utf-8")
+    if "VERSION_CODENAME=bookworm" not in release:
+        return None
+    program = build / "reference/usr/lib/qemu/vhost-user-gpu"
+    if not program.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root",
+                            "qemu-system-gui/bookworm"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            for package in pathlib.Path(folder).glob("*.deb"):
+                subprocess.run(["dpkg-deb", "-x", package, build / "reference"], check=True)
+    return program
 
 
 class Benchmark:

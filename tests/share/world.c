@@ -322,19 +322,30 @@ static void be_light(struct frontend *f, struct world_client *c)
     }
 }
 
-_Noreturn static void run_client(struct world *w, size_t i)
+static void start_backend(struct world *w, size_t i, struct frontend *f)
 {
-    struct world_client *c = &w->memory->client[i];
     g_autofree char *id = adapter_id(i);
     g_autofree char *node = g_strdup_printf("--render-node=/run/gpup/vm/%s", id);
     g_autofree char *gpupd = g_strdup_printf("--gpupd-socket=%s", w->socket);
+    const char *const options[] = {"--virgl", node, gpupd, NULL};
+
+    if (!w->setup.backend) {
+        frontend_start(f, options);
+        return;
+    }
+    frontend_start_backend(f, w->setup.backend);
+    atomic_store(&w->memory->client[i].backend, f->pid);
+}
+
+_Noreturn static void run_client(struct world *w, size_t i)
+{
+    struct world_client *c = &w->memory->client[i];
     g_autofree char *pid_file =
         g_strdup_printf("%s/%zu-vm%zu-video1-vhost-user-gpu.pid", w->dir, i + 1, i);
-    const char *const options[] = {"--virgl", node, gpupd, NULL};
     struct frontend f = {.pid_file = pid_file};
 
     become_child(w);
-    frontend_start(&f, options);
+    start_backend(w, i, &f);
     work_prepare(&f, &c->work);
     work_offer(&f, &c->work, WORK_CONTEXT, true); /* compiles the shaders */
     frontend_wait(&f, NULL, 0);
@@ -385,6 +396,8 @@ pid_t world_renderer(struct world *w, size_t i)
     g_autofree char *path = g_build_filename(w->run, "reservations", id, NULL);
     g_autoptr(GKeyFile) file = g_key_file_new();
 
+    if (w->setup.backend)
+        return (pid_t)atomic_load(&w->memory->client[i].backend);
     if (!g_key_file_load_from_file(file, path, 0, NULL))
         return 0;
     return (pid_t)g_key_file_get_integer(file, "reservation", "renderer", NULL);

@@ -33,8 +33,9 @@ struct world_share {
 struct world_client {
     struct work work;
     unsigned queue, period_us;
-    _Atomic uint32_t mode;  /* a futex */
-    _Atomic uint32_t state; /* the mode that it is in by now */
+    _Atomic uint32_t mode;   /* a futex */
+    _Atomic uint32_t state;  /* the mode that it is in by now */
+    _Atomic int32_t backend; /* its process, where it is another one than gpup's */
     _Atomic uint64_t n_done;
     struct {
         uint64_t start_ns, end_ns;
@@ -49,6 +50,9 @@ struct world_setup {
     bool in_turn;      /* as on a GPU: one at a time */
     unsigned vram_mib; /* of each; 0: 64 */
     bool quiet;        /* what the processes say is dropped */
+    /* Another vhost-user back-end in place of gpup-vgpu, with its arguments, ended by NULL: gpupd
+     * has nothing to do with it. NULL: gpup's. */
+    const char *const *backend;
 };
 
 struct world;
@@ -60,7 +64,7 @@ struct world_client *world_client(struct world *world, size_t i);
 /* Returns when it does it. */
 void world_set_mode(struct world *world, size_t i, enum world_mode mode);
 
-/* The CPU time of the partition's renderer, ns. */
+/* The CPU time of the partition's renderer (of another back-end: of its process), ns. */
 uint64_t world_charged(struct world *world, size_t i);
 pid_t world_renderer(struct world *world, size_t i);
 /* The CPU time of gpupd. */

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plain.h"
+
+#include "world.h"
+
+#include <glib.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MOST         8u
+#define EACH_MS      250u
+#define WINDOW_STEPS (1000u / EACH_MS)
+#define MOST_STEPS   512u
+/* Like a small picture and its shader: it fits a core's own cache. */
+#define FLOATS 16384u
+#define PASSES 8u
+
+struct shared {
+    _Atomic uint64_t done[MOST];
+};
+
+struct step {
+    double done[MOST], cpu[MOST];
+};
+
+_Noreturn static void compute(_Atomic uint64_t *done)
+{
+    static float picture[FLOATS];
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) {
+        for (unsigned k = 0; k < PASSES; k++) {
+            for (size_t i = 0; i < FLOATS; i++)
+                picture[i] = picture[i] * 0.5f + 0.25f * (float)(k + 1);
+        }
+        __asm__ volatile("" : : "r"(picture) : "memory");
+        atomic_fetch_add(done, 1);
+    }
+}
+
+static double cpu_seconds(pid_t pid)
+{
+    struct timespec t = {0};
+    clockid_t clock;
+
+    if (clock_getcpuclockid(pid, &clock) == 0)
+        clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double evenness(const struct step *from, const struct step *to, size_t n)
+{
+    double least = G_MAXDOUBLE, most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double speed = (to->done[i] - from->done[i]) / (to->cpu[i] - from->cpu[i]);
+
+        least = MIN(least, speed);
+        most = MAX(most, speed);
+    }
+    return least / most;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+struct plain_result plain_processes(size_t n, unsigned seconds)
+{
+    size_t n_steps = MIN(seconds * 1000 / EACH_MS + 1, MOST_STEPS), n_windows;
+    struct shared *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    g_autofree struct step *steps = g_new0(struct step, n_steps);
+    double windows[MOST_STEPS];
+    pid_t pid[MOST];
+
+    g_assert_true(shared != MAP_FAILED);
+    g_assert_cmpuint(n, <=, MOST);
+    for (size_t i = 0; i < n; i++) {
+        pid[i] = fork();
+        g_assert_cmpint(pid[i], >=, 0);
+        if (pid[i] == 0)
+            compute(&shared->done[i]);
+    }
+    for (size_t k = 0; k < n_steps; k++) {
+        world_sleep_ms(EACH_MS);
+        for (size_t i = 0; i < n; i++) {
+            steps[k].done[i] = (double)atomic_load(&shared->done[i]);
+            steps[k].cpu[i] = cpu_seconds(pid[i]);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        kill(pid[i], SIGKILL);
+        waitpid(pid[i], NULL, 0);
+    }
+    munmap(shared, sizeof(*shared));
+    n_windows = n_steps - WINDOW_STEPS;
+    for (size_t k = 0; k < n_windows; k++)
+        windows[k] = evenness(&steps[k], &steps[k + WINDOW_STEPS], n);
+    qsort(windows, n_windows, sizeof(*windows), compare);
+    return (struct plain_result){.median = windows[n_windows / 2], .worst = windows[0]};
+}
