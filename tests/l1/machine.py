@@ -104,7 +104,8 @@ class Machine:
         (etc / "libvirt/qemu.conf").write_text(QEMU_CONF, encoding="utf-8")
         for name in ("start", "agent.py", "kernel_cases.py"):
             shutil.copy(FILES / name, config / name)
-        shutil.copy(self.build / "l1/payload", config / "payload")
+        for path in ("l1/payload", "tests/daemon/test-cgroup"):
+            shutil.copy(self.build / path, config / pathlib.Path(path).name)
 
     def command(self, channel):
         layer = self.build / "host/root"

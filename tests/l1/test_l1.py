@@ -353,8 +353,14 @@ class WithoutIommu(Tests):
         contains(h.start_vm("vm1"), "behind no IOMMU")
         equal(h.holders(), [None, None])
 
+    def a_renderers_memory(self):
+        """The kernel has cgroup v2 with all: what a renderer uses is held to the partition's limit."""
+        said = self.machine.run("/run/l1/test-cgroup").stdout
+        contains(said, "ok 1 /cgroup/memory")
+        equal("not limited" in said, False)
+
     def all(self):
-        return [self.without_an_iommu]
+        return [self.a_renderers_memory, self.without_an_iommu]
 
 
 def main():

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The group of a partition's renderer on the kernel that runs: its limit holds, or what cannot be
+ * held is told. */
+
+#define MIB   ((size_t)1 << 20)
+#define LIMIT (64 * MIB)
+
+static int in_group(int dir, const char *name, int flags)
+{
+    int fd = openat(dir, name, flags | O_CLOEXEC);
+
+    g_assert_cmpint(fd, >=, 0);
+    return fd;
+}
+
+static guint64 read_number(int dir, const char *name)
+{
+    char text[32] = "";
+    int fd = in_group(dir, name, O_RDONLY);
+
+    g_assert_cmpint(read(fd, text, sizeof(text) - 1), >, 0);
+    close(fd);
+    return g_ascii_strtoull(text, NULL, 10);
+}
+
+/* A process of the group that uses so much. Whether it was killed; the most that the group used. */
+static bool is_killed(int dir, size_t size, guint64 *used)
+{
+    int done[2], go[2], status;
+    char c = 0;
+    pid_t pid;
+
+    g_assert_cmpint(pipe(done), ==, 0);
+    g_assert_cmpint(pipe(go), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        int procs = openat(dir, "cgroup.procs", O_WRONLY);
+        char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        close(done[0]);
+        close(go[1]);
+        if (procs < 0 || write(procs, "0", 1) != 1 || memory == MAP_FAILED)
+            _exit(1);
+        for (size_t at = 0; at < size; at += 4096)
+            memory[at] = 1;
+        _exit(write(done[1], &c, 1) == 1 && read(go[0], &c, 1) == 1 ? 0 : 1);
+    }
+    close(done[1]);
+    close(go[0]);
+    (void)!read(done[0], &c, 1); /* it has what it wants, or is dead */
+    *used = read_number(dir, "memory.current");
+    (void)!write(go[1], &c, 1);
+    close(done[0]);
+    close(go[1]);
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    if (WIFSIGNALED(status)) {
+        g_assert_cmpint(WTERMSIG(status), ==, SIGKILL);
+        return true;
+    }
+    g_assert_cmpint(WEXITSTATUS(status), ==, 0);
+    return false;
+}
+
+static void test_memory(void)
+{
+    struct gpup_cgroups *groups = gpup_cgroups_new(NULL);
+    g_autofree char *adapter = g_strdup_printf("test-%d", (int)getpid());
+    const char *problem = gpup_cgroups_problem(groups);
+    int dir = gpup_cgroups_open(groups, adapter, LIMIT, NULL, 1);
+    guint64 used;
+
+    if (!problem || !strstr(problem, "memory beside the quota is not limited")) {
+        g_assert_cmpint(dir, >=, 0);
+        g_assert_cmpuint(read_number(dir, "memory.max"), ==, LIMIT);
+        g_assert_false(is_killed(dir, LIMIT / 4, &used));
+        g_assert_cmpuint(used, >=, LIMIT / 4);
+        /* what a host's swap takes is not held back */
+        if (!is_killed(dir, 4 * LIMIT, &used))
+            g_assert_cmpuint(used, <=, LIMIT);
+    } else {
+        g_test_message("%s", problem);
+    }
+    if (dir >= 0)
+        close(dir);
+    gpup_cgroups_remove(groups, adapter);
+    gpup_cgroups_free(groups);
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/cgroup/memory", test_memory);
+    return g_test_run();
+}
