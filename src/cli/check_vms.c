@@ -5,7 +5,6 @@
 #include "gpu/check.h"
 #include "gpu/models.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* An agent that does not answer costs gpupd two times three seconds. */
@@ -84,13 +83,18 @@ static GpupGPU *gpu_of(const struct cli_bus *bus, GpupVM *vm)
     return only;
 }
 
+/* "10de:25b6 10de:14a9" */
 static bool read_pci(GpupGPU *gpu, struct gpup_pci *pci)
 {
-    unsigned ids[4];
+    g_auto(GStrv) words = g_strsplit_set(cli_text(gpup_gpu_get_pci_id(gpu)), ": ", 0);
+    guint64 ids[4];
 
-    if (sscanf(cli_text(gpup_gpu_get_pci_id(gpu)), "%4x:%4x %4x:%4x", &ids[0], &ids[1], &ids[2],
-               &ids[3]) != 4)
+    if (g_strv_length(words) != G_N_ELEMENTS(ids))
         return false;
+    for (gsize i = 0; i < G_N_ELEMENTS(ids); i++) {
+        if (!g_ascii_string_to_unsigned(words[i], 16, 0, 0xffff, &ids[i], NULL))
+            return false;
+    }
     *pci = (struct gpup_pci){
         .vendor = ids[0], .device = ids[1], .subvendor = ids[2], .subdevice = ids[3]};
     return true;

@@ -118,14 +118,15 @@ static const char *parameter(virTypedParameter *params, int n, const char *name)
     return virTypedParamsGetString(params, n, name, &text) == 1 ? text : NULL;
 }
 
-static int ask_system(virDomain *domain, struct gpup_guest *guest, struct gpup_error **err)
+static int ask_system(virDomain *domain, const char *vm, struct gpup_guest *guest,
+                      struct gpup_error **err)
 {
     virTypedParameter *params = NULL;
     int n = 0;
 
     if (virDomainGetGuestInfo(domain, VIR_DOMAIN_GUEST_INFO_OS, &params, &n, 0) < 0)
-        return gpup_error_set(err, EOPNOTSUPP, "%s: its guest agent does not answer (%s)",
-                              virDomainGetName(domain), virGetLastErrorMessage());
+        return gpup_error_set(err, EOPNOTSUPP, "%s: its guest agent does not answer (%s)", vm,
+                              virGetLastErrorMessage());
     guest->system = clean(parameter(params, n, "os.pretty-name"));
     if (!guest->system)
         guest->system = clean(parameter(params, n, "os.name"));
@@ -149,7 +150,7 @@ int gpup_manager_guest(struct gpup_manager *manager, const char *vm, unsigned ve
         return gpup_error_set(err, ENOENT, "there is no VM '%s'", vm);
     /* libvirt would wait for 5 s, and for ever where a guest's agent never ends its answer */
     virDomainAgentSetResponseTimeout(domain, AGENT_S, 0);
-    if (ask_system(domain, guest, err) < 0)
+    if (ask_system(domain, vm, guest, err) < 0)
         return -EOPNOTSUPP;
     devices = virDomainQemuAgentCommand(domain, "{\"execute\":\"guest-get-devices\"}", AGENT_S, 0);
     if (devices)
