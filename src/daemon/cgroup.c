@@ -209,6 +209,19 @@ int gpup_cgroups_open_of(struct gpup_cgroups *c, const char *adapter, pid_t pid)
     return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+uint64_t gpup_cgroups_oom_kills(struct gpup_cgroups *c, const char *adapter)
+{
+    g_autofree char *dir = c->base ? group_of(c, adapter) : NULL;
+    g_autofree char *path = dir ? g_build_filename(dir, "memory.events", NULL) : NULL;
+    g_autofree char *text = NULL;
+    const char *line;
+
+    if (!path || !g_file_get_contents(path, &text, NULL, NULL))
+        return 0;
+    line = strstr(text, "\noom_kill ");
+    return line ? g_ascii_strtoull(line + strlen("\noom_kill "), NULL, 10) : 0;
+}
+
 static void remove_group(const char *dir)
 {
     write_file(dir, "cgroup.kill", "1");

@@ -32,6 +32,8 @@ int gpup_cgroups_open(struct gpup_cgroups *cgroups, const char *adapter, uint64_
                       const struct gpup_share *compute, unsigned n_cpus);
 /* The open directory of a partition's group when this process is in it, else -1. */
 int gpup_cgroups_open_of(struct gpup_cgroups *cgroups, const char *adapter, pid_t pid);
+/* How many processes of a partition's group the kernel has ended for its memory so far. */
+uint64_t gpup_cgroups_oom_kills(struct gpup_cgroups *cgroups, const char *adapter);
 /* Kills what is left in it and removes it. */
 void gpup_cgroups_remove(struct gpup_cgroups *cgroups, const char *adapter);
 /* Removes the groups that no adapter uses: what was left behind. */

@@ -171,6 +171,7 @@ struct gpup_lease *gpup_lease_new(const struct gpup_server_setup *setup, int soc
         gpup_lease_kill_renderer(lease); /* nobody could reach it */
     lease->degraded = degraded;
     g_strlcpy(lease->adapter, claim->adapter, sizeof(lease->adapter));
+    lease->oom_kills = gpup_cgroups_oom_kills(setup->cgroups, lease->adapter);
     fill_grant(setup, claim, grant);
     return lease;
 }
@@ -229,13 +230,18 @@ static uint64_t memory_of(const struct gpup_claim *claim)
     return claim->grant.share[GPUP_VRAM].min + SANDBOX_RENDERER_OVERHEAD;
 }
 
+/* Files that it has mapped (its program, libraries) count in its group too. At the group's limit
+ * the kernel drops these and reads them again and again before it ends anything: what a renderer
+ * takes for itself must meet RLIMIT_DATA first. */
+#define FILES (UINT64_C(256) << 20)
+
 /* The group of its renderer with the grant's limits; open, or -1. */
 static int open_group(struct gpup_lease *lease, const struct gpup_claim *claim,
                       const struct gpup_gpu *gpu)
 {
     unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
 
-    return gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory_of(claim),
+    return gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory_of(claim) + FILES,
                              gpu->node ? NULL : &claim->grant.share[GPUP_COMPUTE],
                              cpus > 0 ? cpus : g_get_num_processors());
 }
@@ -310,12 +316,21 @@ static void start_in_thread(GTask *task, void *source, void *data, GCancellable 
     g_task_return_int(task, gpup_renderer_start(start->spec, &start->renderer, &start->error));
 }
 
-static void describe_end(const siginfo_t *info, char *buf, size_t size)
+static void describe_end(struct gpup_lease *lease, const siginfo_t *info)
 {
     const char *name = sigabbrev_np(info->si_status);
+    char *buf = lease->ended;
+    const size_t size = sizeof(lease->ended);
+    uint64_t oom_kills = gpup_cgroups_oom_kills(lease->setup.cgroups, lease->adapter);
+    bool for_memory = oom_kills > lease->oom_kills;
+    char limit[GPUP_UNIT_BUF];
 
+    lease->oom_kills = oom_kills;
     if (info->si_code == CLD_EXITED)
         g_snprintf(buf, size, "exit status %d", info->si_status);
+    else if (info->si_status == SIGKILL && for_memory)
+        g_snprintf(buf, size, "SIGKILL: it took more memory than its limit of %s",
+                   gpup_format_size(lease->memory, limit, sizeof(limit)));
     else if (info->si_status == SIGSYS)
         g_strlcpy(buf, "SIGSYS: a system call that its jail forbids", size);
     else
@@ -347,7 +362,7 @@ static gboolean reap(void *data)
     if (waitid(P_PID, (id_t)ending->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
         return G_SOURCE_CONTINUE;
     if (info.si_pid != 0)
-        describe_end(&info, ending->lease->ended, sizeof(ending->lease->ended));
+        describe_end(ending->lease, &info);
     return G_SOURCE_REMOVE;
 }
 

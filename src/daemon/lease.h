@@ -12,11 +12,12 @@ struct gpup_lease {
     char adapter[37];
     int sock; /* the connection's, borrowed */
     struct gpup_msg_usage usage;
-    int renderer;    /* pidfd of the renderer that lives, or -1 */
-    uint64_t memory; /* bytes that it may take for itself; 0: not known */
-    bool starting;   /* one is on its way */
-    char ended[64];  /* how the last one ended, where that says something; "" */
-    gint64 window;   /* when counting starts began, and how many there were since */
+    int renderer;       /* pidfd of the renderer that lives, or -1 */
+    uint64_t memory;    /* bytes that it may take for itself; 0: not known */
+    uint64_t oom_kills; /* of its group, when that was last looked at */
+    bool starting;      /* one is on its way */
+    char ended[80];     /* how the last one ended, where that says something; "" */
+    gint64 window;      /* when counting starts began, and how many there were since */
     unsigned starts;
     unsigned *degraded;           /* collects what jails lacked */
     bool takes_time;              /* it said GPUP_HELLO_GPU_TIME */

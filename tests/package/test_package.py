@@ -29,13 +29,7 @@ def step(what, *words, **options):
 
 
 def build():
-    shutil.rmtree(BUILD, ignore_errors=True)
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, check=True, stdout=subprocess.PIPE).stdout
-    for name in filter(None, files.decode().split("\0")):
-        target = BUILD / "gpup" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(TOP / name, target, follow_symlinks=False)
-    return step("the packages are built", "dpkg-buildpackage", "-b", "-us", "-uc", "-d", cwd=BUILD / "gpup")
+    return step("the packages are built", TOP / "tools/build-packages", BUILD)
 
 
 def release():
