@@ -75,7 +75,7 @@ def it_starts():
     guest("install -d -o desk -m 700 /home/desk/.ssh; echo '%s' >/home/desk/.ssh/authorized_keys;"
           " echo 'GPUP_DESKTOP=--size %dx%d' >/etc/default/gpup-guest" %
           ((FOLDER / "key.pub").read_text(encoding="utf-8").strip(), WIDTH, HEIGHT))
-    guest("usermod -aG render desk")
+    guest("/usr/sbin/usermod -aG render desk")
     guest("systemctl enable --now gpup-desktop@desk")
     until("the VNC server", lambda: ":170C " in guest("cat /proc/net/tcp"))
 
