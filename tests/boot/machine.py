@@ -65,7 +65,7 @@ class Machine:
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
             "-kernel", self.build / "guest/kernel", "-initrd", self.build / "boot/initrd",
             "-append", "console=ttyS0 panic=-1 mitigations=off systemd.show_status=0 "
-            "random.trust_cpu=on audit=0 no_timer_check tsc=reliable",
+            "random.trust_cpu=on no_timer_check tsc=reliable",
             "-drive", "file=%s,format=raw,if=virtio,snapshot=on,cache=unsafe" % (self.build / "boot/root.img"),
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
             "-fsdev", "local,id=share,path=%s,security_model=none,readonly=on" % self.share,
