@@ -7,10 +7,11 @@
 
 /*
  * Device ids that can have VFs, with the driver that makes them, and the guests that their makers
- * list: families of systems, of which makers list some releases and change them with each of theirs.
- * Where to look: NVIDIA, Virtual GPU Software for Linux with KVM, Release Notes, "Guest OS Support";
- * Intel, Data Center GPU Flex Series and Arc Pro B-Series, release notes; AMD, Instinct and Radeon Pro
- * V710, virtualization guides. Not compared release by release: a warning follows, never a refusal.
+ * list: families of systems, of which makers list some releases and change them with each of
+ * theirs. Where to look: NVIDIA, Virtual GPU Software for Linux with KVM, Release Notes, "Guest OS
+ * Support"; Intel, Data Center GPU Flex Series and Arc Pro B-Series, release notes; AMD, Instinct
+ * and Radeon Pro V710, virtualization guides. Not compared release by release: a warning follows,
+ * never a refusal.
  */
 
 #define WIN  "http://microsoft.com/win/"
