@@ -20,7 +20,9 @@ typedef __int128 usage_t;
 #define BUCKET_WINDOWS   8
 
 struct partition {
-    bool present, active;
+    bool present;
+    bool active;  /* has a part in the fluid */
+    bool leaving; /* has one until its debt is paid, though it wants nothing now */
     struct gpup_share_request request;
     uint32_t rate;       /* of the fluid, while active */
     usage_t ahead;       /* of the mean, normalised ns; negative: behind */
@@ -185,6 +187,42 @@ static usage_t carry_along(struct gpup_share *share)
     return mean;
 }
 
+static size_t active_count(const struct gpup_share *share)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < share->n; i++)
+        n += share->p[i].active && !share->p[i].leaving;
+    return n;
+}
+
+/*
+ * The part of those that were leaving ends when their debt is paid: then the mean stays where it is
+ * without them. With debts it would move for all, again and again where partitions come and go, and
+ * debts would pass from one to the other. (The same is done by Linux's scheduler since 6.12,
+ * "delayed dequeue".) When nobody wants anything, time stands still: debts are kept as they are.
+ */
+static void let_go(struct gpup_share *share)
+{
+    bool nobody = active_count(share) == 0, gone = false;
+
+    for (size_t i = 0; i < share->n; i++) {
+        struct partition *p = &share->p[i];
+
+        if (!p->leaving || (p->ahead > 0 && !nobody))
+            continue;
+        p->active = false;
+        p->leaving = false;
+        if (p->ahead < 0)
+            p->ahead = 0;
+        gone = true;
+    }
+    if (!gone || nobody)
+        return;
+    update_rates(share);
+    carry_along(share);
+}
+
 /* Time went by: those that are not active pay their debt with it. */
 static void progress(struct gpup_share *share)
 {
@@ -196,6 +234,7 @@ static void progress(struct gpup_share *share)
         if (!p->active && p->ahead > 0)
             p->ahead = p->ahead > mean ? p->ahead - mean : 0;
     }
+    let_go(share);
 }
 
 /*
@@ -298,16 +337,24 @@ void gpup_share_set_active(struct gpup_share *share, unsigned index, bool active
 {
     struct partition *p;
 
-    if (index >= share->n || !share->p[index].present || share->p[index].active == active)
+    if (index >= share->n || !share->p[index].present ||
+        (share->p[index].active && !share->p[index].leaving) == active)
         return;
     p = &share->p[index];
     tell_time(share, now_ns);
     fill(share, p, now_ns);
+    p->leaving = !active && p->ahead > 0;
+    if (p->leaving || p->active == active) { /* its part goes on */
+        p->left_ns = p->leaving ? now_ns : p->left_ns;
+        let_go(share);
+        return;
+    }
     p->active = active;
     if (p->ahead < 0)
         p->ahead = owed_after_pause(share, p, now_ns);
     if (!active)
         p->left_ns = now_ns;
+    let_go(share); /* all that is left may be on its way */
     update_rates(share);
     if (active)
         join_with_debt(share, p);
@@ -338,19 +385,10 @@ void gpup_share_idle(struct gpup_share *share, uint64_t now_ns)
     for (size_t i = 0; i < share->n; i++) {
         struct partition *p = &share->p[i];
 
-        if (p->active && p->ahead <= 0)
+        if (p->active && !p->leaving && p->ahead <= 0)
             p->limited_ns = now_ns + LIMITED_NS;
     }
     progress(share);
-}
-
-static size_t active_count(const struct gpup_share *share)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < share->n; i++)
-        n += share->p[i].active;
-    return n;
 }
 
 bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t now_ns,
@@ -408,5 +446,7 @@ int64_t gpup_share_lead(const struct gpup_share *share, unsigned index)
 
 uint32_t gpup_share_rate(const struct gpup_share *share, unsigned index)
 {
-    return index < share->n && share->p[index].active ? share->p[index].rate : 0;
+    return index < share->n && share->p[index].active && !share->p[index].leaving
+               ? share->p[index].rate
+               : 0;
 }

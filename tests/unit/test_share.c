@@ -213,6 +213,61 @@ static void the_bound_holds(void)
     gpup_share_free(s.share);
 }
 
+static struct client any_client(void)
+{
+    struct client c = {.request = {0, (uint32_t)g_test_rand_int_range(1000, 1000000), 1000000},
+                       .command_ns = (uint64_t)g_test_rand_int_range(50, 500) * US};
+
+    switch (g_test_rand_int_range(0, 4)) {
+    case 0: /* greedy */
+        break;
+    case 1: /* periodic: a frame each 16 ms */
+        c.pause_ns = 16 * MS;
+        break;
+    case 2: /* half-serial: its CPU works as long as the GPU does */
+        c.pause_ns = c.command_ns;
+        break;
+    default: /* comes and goes */
+        c.from_ns = (uint64_t)g_test_rand_int_range(0, 1000) * MS;
+        c.to_ns = c.from_ns + (uint64_t)g_test_rand_int_range(1, 1000) * MS;
+    }
+    return c;
+}
+
+/*
+ * Hundreds of all kinds, some at a time: whoever always has work gets what it would if all
+ * had, whatever the others do, but for what the header says and what those that were late by a
+ * moment are owed (8 windows).
+ */
+static void greedy_among_any(void)
+{
+    for (int round = 0; round < 12; round++) {
+        size_t n = (size_t)g_test_rand_int_range(5, 30);
+        struct gpup_share_request requests[30];
+        struct client c[30];
+        struct simulation s;
+        uint32_t rates[30];
+        uint64_t all = 0;
+
+        for (size_t i = 0; i < n; i++) {
+            c[i] = any_client();
+            requests[i] = c[i].request;
+            all += c[i].command_ns;
+        }
+        s = start(c, n);
+        gpup_share_rates(requests, n, rates);
+        run_until(&s, 10 * SECOND);
+        for (size_t i = 0; i < n; i++) {
+            bool greedy = c[i].pause_ns == 0 && c[i].to_ns == UINT64_MAX;
+            double due = (double)rates[i] / 1e6 * (double)s.now;
+
+            if (greedy)
+                g_assert_cmpfloat((double)c[i].used, >=, due - (double)(8 * WINDOW) - (double)all);
+        }
+        gpup_share_free(s.share);
+    }
+}
+
 static void minimum_beside_a_heavy_weight(void)
 {
     struct client c[2] = {
@@ -327,7 +382,7 @@ static void one_alone_is_never_held_back(void)
     };
     struct simulation s = start(c, 2);
 
-    run_until(&s, 2 * SECOND);
+    run_until(&s, 10 * SECOND);
     g_assert_cmpuint(c[0].used, ==, s.now);
     gpup_share_free(s.share);
 }
@@ -437,6 +492,7 @@ int main(int argc, char **argv)
     g_test_add_func("/share/equal", equal_ones_with_unequal_commands);
     g_test_add_func("/share/weights", weights_in_one_second_windows);
     g_test_add_func("/share/bound", the_bound_holds);
+    g_test_add_func("/share/any", greedy_among_any);
     g_test_add_func("/share/minimum", minimum_beside_a_heavy_weight);
     g_test_add_func("/share/cap", cap_alone);
     g_test_add_func("/share/cap-looked-at-late", cap_looked_at_late);
