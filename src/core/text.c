@@ -65,7 +65,10 @@ void gpup_text_clean(char *text, bool multiline)
     while (*text) {
         size_t n = multiline && *text == '\n' ? 0 : unprintable((const unsigned char *)text);
 
-        *to++ = n > 0 ? '?' : *text;
+        *to = *text;
+        if (n > 0)
+            *to = '?';
+        to++;
         text += n > 0 ? n : 1;
     }
     *to = '\0';

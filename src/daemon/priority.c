@@ -109,6 +109,7 @@ static void set_session(pid_t pid, bool first)
     if (n <= 0)
         return;
     text[n] = '\0';
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
     if (sscanf(text, "/autogroup-%*u nice %d", &usual) != 1)
         return;
     snprintf(path, sizeof(path), "/proc/%d/autogroup", (int)pid);

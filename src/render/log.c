@@ -42,8 +42,12 @@ void log_guest(const char *text)
         return;
     if (++lines == MAX_LOG_LINES)
         text = "(further messages of the renderer are dropped)";
-    for (; *text && *text != '\n' && n < sizeof(line) - 1; text++)
-        line[n++] = *text >= ' ' && *text <= '~' ? *text : '?';
+    for (; *text && *text != '\n' && n < sizeof(line) - 1; text++) {
+        line[n] = *text;
+        if (*text < ' ' || *text > '~')
+            line[n] = '?';
+        n++;
+    }
     line[n] = '\0';
     log_error(line);
 }

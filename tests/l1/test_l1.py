@@ -238,7 +238,7 @@ class Gpus(Tests):
         """The GPU is shown as wedged; once the driver answers, it is as it was set up."""
         h = self.host
         wait_for("it is given up", lambda: h.gpu(SHARED)["mode"] == "wedged", 90)
-        contains(h.read("/tmp/hung"), SHARED)
+        wait_for("it is said", lambda: SHARED in h.read("/tmp/hung"), 90)
         fails(h.gpup("gpu", "partition", SHARED, "1"), 2, "cannot be partitioned")
         h.inject("hang", "0,0")
         wait_for("it answers again", lambda: h.gpu(SHARED)["mode"] == "partitioned", 60)
