@@ -89,7 +89,7 @@ int cli_vm_stop(struct cli_args *args)
         {"power-off", 0, 0, G_OPTION_ARG_NONE, &o.power_off,
          "Pull the plug instead of asking the guest", NULL},
         {"timeout", 0, 0, G_OPTION_ARG_FILENAME, &o.timeout,
-         "How long to wait for the guest (default: 60 seconds)", "SECONDS"},
+         "How long to wait for the guest (default: 60)", "SECONDS"},
         {"dry-run", 0, 0, G_OPTION_ARG_NONE, &o.dry_run, "Say what would be done, change nothing",
          NULL},
         {0},

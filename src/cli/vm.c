@@ -144,18 +144,25 @@ static void show_resources(GpupVM *vm, GVariant *usage)
 static void show_counters(GVariant *usage)
 {
     static const struct {
-        const char *name, *text;
+        const char *name, *once, *often;
     } counters[] = {
-        {"refused", "requests beyond its memory were refused"},
-        {"stream-errors", "commands of the guest were not valid"},
-        {"renderer-deaths", "times its renderer ended and was started again"},
+        {"refused", "1 request beyond its memory was refused",
+         " requests beyond its memory were refused"},
+        {"stream-errors", "1 command of the guest was not valid",
+         " commands of the guest were not valid"},
+        {"renderer-deaths", "1 time its renderer ended and was started again",
+         " times its renderer ended and was started again"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(counters); i++) {
         uint64_t n;
 
-        if (cli_read_number(usage, counters[i].name, &n) && n > 0)
-            printf("%" G_GUINT64_FORMAT " %s\n", n, counters[i].text);
+        if (!cli_read_number(usage, counters[i].name, &n) || n == 0)
+            continue;
+        if (n == 1)
+            puts(counters[i].once);
+        else
+            printf("%" G_GUINT64_FORMAT "%s\n", n, counters[i].often);
     }
 }
 

@@ -155,7 +155,7 @@ static gboolean on_usage(GpupPartition *partition, GDBusMethodInvocation *invoca
         gpup_partition_complete_get_usage(
             partition, invocation,
             g_variant_new_parsed("{'vram-used': <uint64 104857600>, 'refused': <uint64 3>,"
-                                 " 'renderer-deaths': <uint64 0>, 'renderer-pid': <uint32 77>}"));
+                                 " 'renderer-deaths': <uint64 1>, 'renderer-pid': <uint32 77>}"));
     else
         gpup_partition_complete_get_usage(
             partition, invocation,

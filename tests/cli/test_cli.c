@@ -161,7 +161,7 @@ static void test_gpu_show(struct standin *s, gconstpointer data)
     assert_at(node, "$.gpu.partitions[1].grant.compute",
               "[{\"min\":250000,\"weight\":250000,\"cap\":1000000}]");
     assert_at(node, "$.gpu.partitions[1].usage",
-              "[{\"vram_used\":104857600,\"refused\":3,\"renderer_deaths\":0,"
+              "[{\"vram_used\":104857600,\"refused\":3,\"renderer_deaths\":1,"
               "\"renderer_pid\":77}]");
     assert_at(node, "$.gpu.partitions[0].usage", "[null]");
     assert_at(node, "$.gpu.health.renderer_deaths", "[2]");
@@ -280,7 +280,8 @@ static void test_vm_show(struct standin *s, gconstpointer data)
                     "compute   25 %::                 25 %      25 %    100 %    -\n"
                     "encode    default                -         -       -        -\n"
                     "decode    default                -         -       -        -\n"
-                    "3 requests beyond its memory were refused\n");
+                    "3 requests beyond its memory were refused\n"
+                    "1 time its renderer ended and was started again\n");
     g_assert_cmpstr(by_uuid, ==, desk1);
     g_assert_nonnull(strstr(desk2, "desk2  shut off  no partition now\n"));
     g_assert_nonnull(strstr(desk2, "only on    41:00.0 A16 1 of 4\n"));
