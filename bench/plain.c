@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plain.h"
 
+#include "load.h"
 #include "world.h"
 
 #include <glib.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,7 @@ struct shared {
 
 struct step {
     double done[MOST], cpu[MOST];
+    struct load_sample load;
 };
 
 _Noreturn static void compute(_Atomic uint64_t *done)
@@ -76,11 +79,13 @@ static int compare(const void *a, const void *b)
 
 struct plain_result plain_processes(size_t n, unsigned seconds)
 {
-    size_t n_steps = MIN(seconds * 1000 / EACH_MS + 1, MOST_STEPS), n_windows;
+    size_t n_steps = MIN(seconds * 1000 / EACH_MS + 1, MOST_STEPS), n_windows = 0;
     struct shared *shared =
         mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     g_autofree struct step *steps = g_new0(struct step, n_steps);
+    struct plain_result result = {NAN, NAN};
     double windows[MOST_STEPS];
+    struct load *load;
     pid_t pid[MOST];
 
     g_assert_true(shared != MAP_FAILED);
@@ -91,21 +96,29 @@ struct plain_result plain_processes(size_t n, unsigned seconds)
         if (pid[i] == 0)
             compute(&shared->done[i]);
     }
+    load = load_new();
     for (size_t k = 0; k < n_steps; k++) {
-        world_sleep_ms(EACH_MS);
+        load_take(load, &steps[k].load);
         for (size_t i = 0; i < n; i++) {
             steps[k].done[i] = (double)atomic_load(&shared->done[i]);
             steps[k].cpu[i] = cpu_seconds(pid[i]);
         }
+        world_sleep_ms(EACH_MS);
     }
     for (size_t i = 0; i < n; i++) {
         kill(pid[i], SIGKILL);
         waitpid(pid[i], NULL, 0);
     }
     munmap(shared, sizeof(*shared));
-    n_windows = n_steps - WINDOW_STEPS;
-    for (size_t k = 0; k < n_windows; k++)
-        windows[k] = evenness(&steps[k], &steps[k + WINDOW_STEPS], n);
+    load_free(load);
+    for (size_t k = 0; k + WINDOW_STEPS < n_steps; k++) {
+        if (load_is_clean(&steps[k].load, &steps[k + WINDOW_STEPS].load))
+            windows[n_windows++] = evenness(&steps[k], &steps[k + WINDOW_STEPS], n);
+    }
+    if (n_windows == 0)
+        return result;
     qsort(windows, n_windows, sizeof(*windows), compare);
-    return (struct plain_result){.median = windows[n_windows / 2], .worst = windows[0]};
+    result.median = windows[n_windows / 2];
+    result.worst = windows[0];
+    return result;
 }

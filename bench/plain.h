@@ -11,7 +11,7 @@
  * division of CPU time can be more even than that in work.
  */
 struct plain_result {
-    double median, worst; /* of the windows of 1 s */
+    double median, worst; /* of the clean windows of 1 s (load.h); NAN: there was none */
 };
 
 struct plain_result plain_processes(size_t n, unsigned seconds);

@@ -46,6 +46,8 @@ void report_add(struct report *r, const struct report_case *c)
            !c->goal ? "-"
            : c->met ? "yes"
                     : "NO");
+    if (c->note)
+        printf("    (%s)\n", c->note);
     fflush(stdout);
     r->missed |= c->goal && !c->met;
     g_string_append_printf(r->cases, "%s\n    {\"name\": \"%s\", \"unit\": \"%s\", ",
@@ -54,10 +56,14 @@ void report_add(struct report *r, const struct report_case *c)
     add_number(r->cases, "baseline", c->baseline);
     add_number(r->cases, "ratio", ratio);
     if (c->goal)
-        g_string_append_printf(r->cases, "\"goal\": \"%s\", \"met\": %s}", c->goal,
+        g_string_append_printf(r->cases, "\"goal\": \"%s\", \"met\": %s, ", c->goal,
                                c->met ? "true" : "false");
     else
-        g_string_append(r->cases, "\"goal\": null, \"met\": null}");
+        g_string_append(r->cases, "\"goal\": null, \"met\": null, ");
+    if (c->note)
+        g_string_append_printf(r->cases, "\"note\": \"%s\"}", c->note);
+    else
+        g_string_append(r->cases, "\"note\": null}");
 }
 
 int report_end(struct report *r)

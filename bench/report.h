@@ -7,7 +7,8 @@
 
 /*
  * What a benchmark found: a line for each case as it is done, and a JSON document at the end:
- * {"version":1,"machine":{...},"cases":[{"name","value","unit","baseline","ratio","goal","met"}]}.
+ * {"version":1,"machine":{...},"cases":[{"name","value","unit","baseline","ratio","goal","met",
+ * "note"}]}.
  */
 struct report;
 
@@ -17,6 +18,7 @@ struct report_case {
     double baseline;  /* NAN: there is none */
     const char *goal; /* as people read it; NULL: there is none */
     bool met;         /* where there is a goal */
+    const char *note; /* what else is to be said, a line; NULL: nothing */
 };
 
 struct report *report_new(const char *json_path);

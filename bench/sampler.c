@@ -6,16 +6,20 @@
 
 #define EACH_MS 10u
 #define AROUND  5u
+/* /proc/stat counts in ticks of 10 ms: looking at it more often tells no more. */
+#define LOAD_EACH 5u
 
 struct sample {
     uint64_t ns;
     uint64_t charged[WORLD_MOST];
+    struct load_sample load; /* as it was at the last one of each LOAD_EACH */
 };
 
 struct sampler {
     size_t n;
     clockid_t clock[WORLD_MOST];
     GArray *samples;
+    struct load *load;
 };
 
 struct sampler *sampler_new(struct world *world, size_t n)
@@ -23,6 +27,7 @@ struct sampler *sampler_new(struct world *world, size_t n)
     struct sampler *s = g_new0(struct sampler, 1);
 
     s->n = n;
+    s->load = load_new();
     s->samples = g_array_new(FALSE, TRUE, sizeof(struct sample));
     for (size_t i = 0; i < n; i++)
         g_assert_cmpint(clock_getcpuclockid(world_renderer(world, i), &s->clock[i]), ==, 0);
@@ -32,6 +37,7 @@ struct sampler *sampler_new(struct world *world, size_t n)
 void sampler_free(struct sampler *s)
 {
     g_array_unref(s->samples);
+    load_free(s->load);
     g_free(s);
 }
 
@@ -45,6 +51,10 @@ static void take(struct sampler *s)
         clock_gettime(s->clock[i], &t);
         sample.charged[i] = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
     }
+    if (s->samples->len % LOAD_EACH == 0)
+        load_take(s->load, &sample.load);
+    else
+        sample.load = g_array_index(s->samples, struct sample, s->samples->len - 1).load;
     g_array_append_val(s->samples, sample);
 }
 
@@ -55,11 +65,6 @@ void sampler_run(struct sampler *s, unsigned ms)
         world_sleep_ms(EACH_MS);
         take(s);
     }
-}
-
-void sampler_clear(struct sampler *s)
-{
-    g_array_set_size(s->samples, 0);
 }
 
 size_t sampler_count(const struct sampler *s)
@@ -106,4 +111,23 @@ size_t sampler_at(const struct sampler *s, uint64_t ns)
     while (k + 1 < s->samples->len && sampler_time(s, k) < ns)
         k++;
     return k;
+}
+
+/* The sample with a fresh look at the load that is nearest. */
+static const struct load_sample *load_at(const struct sampler *s, uint64_t ns)
+{
+    size_t k = (sampler_at(s, ns) + LOAD_EACH / 2) / LOAD_EACH * LOAD_EACH;
+    size_t last = (s->samples->len - 1) / LOAD_EACH * LOAD_EACH;
+
+    return &g_array_index(s->samples, struct sample, MIN(k, last)).load;
+}
+
+struct taken sampler_taken(const struct sampler *s, uint64_t from_ns, uint64_t to_ns)
+{
+    return load_taken(load_at(s, from_ns), load_at(s, to_ns));
+}
+
+bool sampler_is_clean(const struct sampler *s, uint64_t from_ns, uint64_t to_ns)
+{
+    return load_is_clean(load_at(s, from_ns), load_at(s, to_ns));
 }
