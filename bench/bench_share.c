@@ -124,7 +124,9 @@ static void run_windows(const struct bench *b, struct sampler *s)
 {
     sampler_run(s, b->seconds * 1000);
     for (unsigned k = b->seconds; k < MOST_TIMES * b->seconds; k++) {
-        if (count_windows(s, true) >= (b->seconds - 1) * 4)
+        size_t clean = count_windows(s, true);
+
+        if (clean >= (b->seconds - 1) * 4 || clean == 0) /* nothing to wait for: it is always so */
             return;
         sampler_run(s, 1000);
     }
@@ -374,14 +376,15 @@ static void least_window(const struct sampler *s, size_t i, double *least, doubl
 {
     size_t last = sampler_count(s) - 1;
 
-    *least = *of_all = 1;
+    *least = NAN;
+    *of_all = 1;
     for (size_t from = 0; sampler_time(s, from) + SECOND <= sampler_time(s, last); from += 5) {
         uint64_t start = sampler_time(s, from);
         double part = sampler_part(s, i, from, sampler_at(s, start + SECOND));
 
         *of_all = MIN(*of_all, part);
         if (sampler_is_clean(s, start, start + SECOND))
-            *least = MIN(*least, part);
+            *least = fmin(*least, part);
     }
 }
 

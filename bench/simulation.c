@@ -26,7 +26,7 @@ struct run {
 static void begin(struct run *r, unsigned n, const struct gpup_share_request *requests,
                   uint64_t most_ns, GRand *random)
 {
-    *r = (struct run){.share = gpup_share_new(1, WINDOW), .n = n};
+    *r = (struct run){.share = gpup_share_new(1, WINDOW, n), .n = n};
     for (unsigned i = 0; i < n; i++) {
         r->clients[i].command_ns =
             most_ns / 10 + (uint64_t)g_rand_int_range(random, 0, (gint32)(most_ns * 9 / 10));

@@ -7,7 +7,7 @@
 
 #define WHOLE 1000000 /* parts per million */
 /* Normalised usage is nanoseconds * WHOLE / rate: at a rate of one millionth it grows a million
- * times faster than time, so it is kept relative to the mean, which stays at 0. */
+ * times faster than time. */
 typedef __int128 usage_t;
 
 /* No partition is owed more than this, normalised ns: as long as a command stream may run. */
@@ -18,6 +18,8 @@ typedef __int128 usage_t;
 #define SHORT_PAUSE_NS   UINT64_C(50000000)
 #define KEPT_FOR_WINDOWS 8
 #define BUCKET_WINDOWS   8
+/* The mean is followed charge by charge, rounded down, and computed anew after so many. */
+#define CHARGES_BETWEEN 4096u
 
 struct partition {
     bool present;
@@ -25,7 +27,9 @@ struct partition {
     bool leaving; /* has one until its debt is paid, though it wants nothing now */
     struct gpup_share_request request;
     uint32_t rate;       /* of the fluid, while active */
-    usage_t ahead;       /* of the mean, normalised ns; negative: behind */
+    usage_t at;          /* while active: where it is, normalised ns */
+    usage_t kept;        /* while not: how far it was ahead of the mean; negative: behind */
+    usage_t kept_since;  /* the progress there had been then, which pays debts */
     usage_t tokens;      /* charged ns * WHOLE that the cap still allows; negative: overdrawn */
     uint64_t filled_ns;  /* when tokens were last filled up */
     uint64_t limited_ns; /* until when it is owed nothing */
@@ -36,9 +40,59 @@ struct gpup_share {
     unsigned capacity;
     int64_t window;
     uint64_t now_ns; /* the latest that the caller told */
-    size_t n;        /* one past the last one present */
-    struct partition p[GPUP_SHARE_MAX];
+    size_t most, n;  /* one past the last one present */
+    size_t n_wanting, n_leaving;
+    uint64_t rates;         /* of all that are active, added up */
+    usage_t mean, progress; /* of the active ones; how far it has come by charges */
+    usage_t lowest;         /* none that is active is behind that */
+    usage_t first_leaving;  /* and none that is leaving has paid its debt before the mean is here */
+    uint64_t limited_ns;    /* until then one may be */
+    unsigned charges;       /* since the mean was computed */
+    /* for a moment */
+    struct gpup_share_request *requests;
+    uint32_t *new_rates;
+    unsigned *index;
+    bool *carried;
+    struct partition p[];
 };
+
+static bool wants(const struct partition *p)
+{
+    return p->active && !p->leaving;
+}
+
+/* How far it is ahead of the mean. Time that went by has paid the debt of one that is not active.
+ */
+static usage_t ahead_of(const struct gpup_share *share, const struct partition *p)
+{
+    usage_t paid = share->progress - p->kept_since;
+
+    if (p->active)
+        return p->at - share->mean;
+    if (p->kept <= 0)
+        return p->kept;
+    return p->kept > paid ? p->kept - paid : 0;
+}
+
+static void set_state(struct gpup_share *share, struct partition *p, bool active, bool leaving)
+{
+    usage_t ahead = ahead_of(share, p);
+
+    share->n_wanting -= wants(p);
+    share->n_leaving -= p->leaving;
+    if (active && !p->active)
+        p->at = share->mean + ahead;
+    if (!active) {
+        p->kept = ahead;
+        p->kept_since = share->progress;
+    }
+    p->active = active;
+    p->leaving = leaving;
+    share->n_wanting += wants(p);
+    share->n_leaving += p->leaving;
+    if (leaving && p->at < share->first_leaving)
+        share->first_leaving = p->at;
+}
 
 static uint32_t low_of(const struct gpup_share_request *q)
 {
@@ -46,7 +100,7 @@ static uint32_t low_of(const struct gpup_share_request *q)
 }
 
 /* What everybody gets at the level L (of weight, in units of 2^-32), clamped to min and cap. */
-static uint64_t rate_at(const struct gpup_share_request *q, uint64_t level)
+static uint64_t rate_at(const struct gpup_share_request *q, uint64_t level, uint64_t *free_weight)
 {
     uint64_t weight = q->weight ? q->weight : 1;
     unsigned __int128 r = ((unsigned __int128)weight * level) >> 32;
@@ -54,82 +108,137 @@ static uint64_t rate_at(const struct gpup_share_request *q, uint64_t level)
 
     if (r < low)
         return low;
-    return r > q->cap ? q->cap : (uint64_t)r;
+    if (r > q->cap)
+        return q->cap;
+    *free_weight += weight;
+    return (uint64_t)r;
 }
 
-static uint64_t sum_at(const struct gpup_share_request *q, size_t n, uint64_t level)
+/* free_weight: of those that neither min nor cap holds at this level. */
+static uint64_t sum_at(const struct gpup_share_request *q, size_t n, uint64_t level,
+                       uint64_t *free_weight)
 {
     uint64_t sum = 0;
 
+    *free_weight = 0;
     for (size_t i = 0; i < n; i++)
-        sum += rate_at(&q[i], level);
+        sum += rate_at(&q[i], level, free_weight);
     return sum;
+}
+
+/* Where the sum is the whole if nobody else is clamped or set free until there. */
+static uint64_t guess(uint64_t level, uint64_t sum, uint64_t free_weight)
+{
+    __int128 missing = ((__int128)WHOLE - (__int128)sum) * ((__int128)1 << 32);
+    __int128 at = free_weight > 0 ? (__int128)level + missing / (__int128)free_weight : -1;
+
+    return at < 0 || at > UINT64_MAX ? 0 : (uint64_t)at;
+}
+
+/* The sum grows with the level, in straight pieces: finds the highest one that still fits, or one
+ * where no more is left than is lost by rounding. By turns a guess and the middle, so that it ends
+ * soon in any case. */
+static uint64_t find_level(const struct gpup_share_request *q, size_t n)
+{
+    uint64_t low = 0, high = UINT64_C(1) << 53; /* weight 1 alone reaches the whole GPU below it */
+    uint64_t weight, sum = sum_at(q, n, 0, &weight);
+    uint64_t next = 0, at = 0;
+
+    for (bool guessed = false; high - low > 1; guessed = !guessed) {
+        next = guessed ? 0 : guess(at, sum, weight);
+        at = next > low && next < high ? next : low + (high - low) / 2;
+        sum = sum_at(q, n, at, &weight);
+        if (sum > WHOLE) {
+            high = at;
+            continue;
+        }
+        low = at;
+        if (WHOLE - sum <= n)
+            break;
+    }
+    return low;
 }
 
 void gpup_share_rates(const struct gpup_share_request *requests, size_t n, uint32_t *rates)
 {
-    uint64_t minima = 0;
-    uint64_t low = 0, high = UINT64_C(1) << 53; /* weight 1 alone reaches the whole GPU below it */
+    uint64_t minima = 0, caps = 0, level, weight;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         minima += low_of(&requests[i]);
+        caps += requests[i].cap;
+    }
     if (minima > WHOLE) {
         for (size_t i = 0; i < n; i++)
             rates[i] = (uint32_t)((uint64_t)low_of(&requests[i]) * WHOLE / minima);
         return;
     }
-    /* the sum grows with the level: find the highest one that still fits */
-    while (high - low > 1) {
-        uint64_t middle = low + (high - low) / 2;
-
-        if (sum_at(requests, n, middle) <= WHOLE)
-            low = middle;
-        else
-            high = middle;
-    }
+    level = caps > WHOLE ? find_level(requests, n) : 0;
     for (size_t i = 0; i < n; i++)
-        rates[i] = (uint32_t)rate_at(&requests[i], low);
+        rates[i] = caps > WHOLE ? (uint32_t)rate_at(&requests[i], level, &weight) : requests[i].cap;
 }
 
-struct gpup_share *gpup_share_new(unsigned capacity, uint64_t window_ns)
+struct gpup_share *gpup_share_new(unsigned capacity, uint64_t window_ns, size_t most)
 {
-    struct gpup_share *share = calloc(1, sizeof(*share));
+    struct gpup_share *share = calloc(1, sizeof(*share) + most * sizeof(share->p[0]));
 
     if (!share)
         return NULL;
     share->capacity = capacity ? capacity : 1;
     share->window = window_ns > INT64_MAX / 4 ? INT64_MAX / 4 : (int64_t)window_ns;
-    return share;
+    share->most = most;
+    share->requests = calloc(most, sizeof(*share->requests));
+    share->new_rates = calloc(most, sizeof(*share->new_rates));
+    share->index = calloc(most, sizeof(*share->index));
+    share->carried = calloc(most, sizeof(*share->carried));
+    if (share->requests && share->new_rates && share->index && share->carried)
+        return share;
+    gpup_share_free(share);
+    return NULL;
 }
 
 void gpup_share_free(struct gpup_share *share)
 {
+    if (!share)
+        return;
+    free(share->requests);
+    free(share->new_rates);
+    free(share->index);
+    free(share->carried);
     free(share);
+}
+
+/* What is ahead by this at one rate is so at another: the charged time is the same. */
+static usage_t rescaled(usage_t ahead, uint32_t from, uint32_t to)
+{
+    const int64_t quick = INT64_MAX / WHOLE;
+
+    if (ahead <= quick && ahead >= -quick)
+        return (int64_t)ahead * (int64_t)from / (int64_t)to;
+    return ahead * from / to;
 }
 
 /* Rates of those that are active; usage stays what it is in charged time, so it is rescaled. */
 static void update_rates(struct gpup_share *share)
 {
-    struct gpup_share_request requests[GPUP_SHARE_MAX];
-    uint32_t rates[GPUP_SHARE_MAX];
-    unsigned index[GPUP_SHARE_MAX];
     size_t n = 0;
 
+    share->rates = 0;
     for (unsigned i = 0; i < share->n; i++) {
         if (!share->p[i].active)
             continue;
-        requests[n] = share->p[i].request;
-        index[n++] = i;
+        share->requests[n] = share->p[i].request;
+        share->index[n++] = i;
     }
     if (n == 0)
         return;
-    gpup_share_rates(requests, n, rates);
+    gpup_share_rates(share->requests, n, share->new_rates);
     for (size_t i = 0; i < n; i++) {
-        struct partition *p = &share->p[index[i]];
-        uint32_t rate = rates[i] ? rates[i] : 1;
+        struct partition *p = &share->p[share->index[i]];
+        uint32_t rate = share->new_rates[i] ? share->new_rates[i] : 1;
 
-        if (p->rate)
-            p->ahead = p->ahead * p->rate / rate;
+        share->rates += rate;
+        if (p->rate && p->rate != rate)
+            p->at = share->mean + rescaled(p->at - share->mean, p->rate, rate);
         p->rate = rate;
     }
 }
@@ -141,17 +250,16 @@ static usage_t owed_at_most(const struct gpup_share *share, const struct partiti
 }
 
 /*
- * Moves the mean of the active ones, weighted by rate, back to 0, and carries along those that are
- * behind it by more than they can be owed. Carrying one along moves the mean: with S those carried,
- * it is (sum of rate * ahead outside S - sum of rate * owed in S) / rates outside S. S only grows,
- * and never holds the one that is furthest ahead. Returns by how much the mean had moved.
+ * The mean of the active ones, weighted by rate, relative to what it was, with those carried along
+ * that are behind it by more than they can be owed. Carrying one along moves the mean: with S those
+ * carried, it is (sum of rate * ahead outside S - sum of rate * owed in S) / rates outside S. S
+ * only grows, and never holds the one that is furthest ahead. False: nobody is active.
  */
-static usage_t carry_along(struct gpup_share *share)
+static bool find_mean(struct gpup_share *share, usage_t *mean)
 {
-    bool carried[GPUP_SHARE_MAX] = {false};
-    usage_t mean = 0;
     bool again = true;
 
+    memset(share->carried, 0, share->n * sizeof(*share->carried));
     while (again) {
         usage_t sum = 0, outside = 0;
 
@@ -161,39 +269,53 @@ static usage_t carry_along(struct gpup_share *share)
 
             if (!p->active)
                 continue;
-            if (carried[i]) {
+            if (share->carried[i]) {
                 sum -= owed_at_most(share, p) * p->rate;
             } else {
-                sum += p->ahead * p->rate;
+                sum += (p->at - share->mean) * p->rate;
                 outside += p->rate;
             }
         }
         if (outside == 0)
-            return 0;
-        mean = sum / outside;
+            return false;
+        *mean = sum / outside;
         for (size_t i = 0; i < share->n; i++) {
             const struct partition *p = &share->p[i];
 
-            if (p->active && !carried[i] && p->ahead < mean - owed_at_most(share, p))
-                carried[i] = again = true;
+            if (p->active && !share->carried[i] &&
+                p->at - share->mean < *mean - owed_at_most(share, p))
+                share->carried[i] = again = true;
         }
     }
+    return true;
+}
+
+/* Moves the mean to where it is, and those that are to be carried along. Returns how far. */
+static usage_t carry_along(struct gpup_share *share)
+{
+    usage_t moved = 0;
+
+    share->charges = 0;
+    if (!find_mean(share, &moved))
+        return 0;
+    share->mean += moved;
+    share->lowest = share->first_leaving = share->mean + MOST_OWED;
+    share->limited_ns = 0;
     for (size_t i = 0; i < share->n; i++) {
         struct partition *p = &share->p[i];
 
-        if (p->active)
-            p->ahead = carried[i] ? -owed_at_most(share, p) : p->ahead - mean;
+        if (!p->active)
+            continue;
+        if (share->carried[i])
+            p->at = share->mean - owed_at_most(share, p);
+        if (p->at < share->lowest)
+            share->lowest = p->at;
+        if (p->leaving && p->at < share->first_leaving)
+            share->first_leaving = p->at;
+        if (p->limited_ns > share->limited_ns)
+            share->limited_ns = p->limited_ns;
     }
-    return mean;
-}
-
-static size_t active_count(const struct gpup_share *share)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < share->n; i++)
-        n += share->p[i].active && !share->p[i].leaving;
-    return n;
+    return moved;
 }
 
 /*
@@ -204,17 +326,24 @@ static size_t active_count(const struct gpup_share *share)
  */
 static void let_go(struct gpup_share *share)
 {
-    bool nobody = active_count(share) == 0, gone = false;
+    bool nobody = share->n_wanting == 0, gone = false;
 
+    if (share->n_leaving == 0 || (!nobody && share->mean < share->first_leaving))
+        return;
+    share->first_leaving = share->mean + MOST_OWED;
     for (size_t i = 0; i < share->n; i++) {
         struct partition *p = &share->p[i];
 
-        if (!p->leaving || (p->ahead > 0 && !nobody))
+        if (!p->leaving)
             continue;
-        p->active = false;
-        p->leaving = false;
-        if (p->ahead < 0)
-            p->ahead = 0;
+        if (p->at > share->mean && !nobody) {
+            if (p->at < share->first_leaving)
+                share->first_leaving = p->at;
+            continue;
+        }
+        set_state(share, p, false, false);
+        if (p->kept < 0)
+            p->kept = 0;
         gone = true;
     }
     if (!gone || nobody)
@@ -223,17 +352,18 @@ static void let_go(struct gpup_share *share)
     carry_along(share);
 }
 
-/* Time went by: those that are not active pay their debt with it. */
-static void progress(struct gpup_share *share)
+/* One that is active was charged: the mean of all goes on, which pays the debt of those that are
+ * not. */
+static void progress(struct gpup_share *share, int64_t used)
 {
-    usage_t mean = carry_along(share);
+    usage_t moved = (usage_t)used * WHOLE / (usage_t)share->rates;
 
-    for (size_t i = 0; i < share->n; i++) {
-        struct partition *p = &share->p[i];
-
-        if (!p->active && p->ahead > 0)
-            p->ahead = p->ahead > mean ? p->ahead - mean : 0;
-    }
+    if (share->limited_ns > share->now_ns || ++share->charges >= CHARGES_BETWEEN ||
+        share->mean + moved - share->lowest > MOST_OWED)
+        moved = carry_along(share);
+    else
+        share->mean += moved;
+    share->progress += moved;
     let_go(share);
 }
 
@@ -243,14 +373,10 @@ static void progress(struct gpup_share *share)
  */
 static void join_with_debt(struct gpup_share *share, struct partition *p)
 {
-    usage_t others = 0;
+    usage_t others = (usage_t)share->rates - p->rate;
 
-    for (size_t i = 0; i < share->n; i++) {
-        if (share->p[i].active && &share->p[i] != p)
-            others += share->p[i].rate;
-    }
     if (others > 0)
-        p->ahead = p->ahead * (others + p->rate) / others;
+        p->at = share->mean + (p->at - share->mean) * (others + p->rate) / others;
 }
 
 /* What the cap lets through in a stretch of real time, in millionths of a charged nanosecond. */
@@ -285,7 +411,7 @@ static void tell_time(struct gpup_share *share, uint64_t now_ns)
 int gpup_share_add(struct gpup_share *share, const struct gpup_share_request *request,
                    uint64_t now_ns)
 {
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < share->most; i++) {
         if (share->p[i].present)
             continue;
         share->p[i] = (struct partition){.present = true, .request = *request, .filled_ns = now_ns};
@@ -301,9 +427,11 @@ void gpup_share_remove(struct gpup_share *share, unsigned index)
 {
     if (index >= share->n || !share->p[index].present)
         return;
+    set_state(share, &share->p[index], false, false);
     share->p[index] = (struct partition){0};
     while (share->n > 0 && !share->p[share->n - 1].present)
         share->n--;
+    let_go(share); /* all that is left may be on its way */
     update_rates(share);
     carry_along(share);
 }
@@ -315,7 +443,10 @@ void gpup_share_change(struct gpup_share *share, unsigned index,
         return;
     fill(share, &share->p[index], now_ns);
     share->p[index].request = *request;
+    if (!share->p[index].active)
+        return;
     update_rates(share);
+    carry_along(share);
 }
 
 /*
@@ -327,44 +458,69 @@ static usage_t owed_after_pause(const struct gpup_share *share, const struct par
                                 uint64_t now_ns)
 {
     usage_t most = (usage_t)KEPT_FOR_WINDOWS * share->window;
+    usage_t ahead = ahead_of(share, p);
 
-    if (p->limited_ns > now_ns || (p->active && now_ns - p->left_ns > SHORT_PAUSE_NS))
+    if (ahead >= 0)
+        return ahead;
+    if (p->limited_ns > now_ns || (!p->active && now_ns - p->left_ns > SHORT_PAUSE_NS))
         return 0;
-    return p->ahead < -most ? -most : p->ahead;
+    return ahead < -most ? -most : ahead;
+}
+
+static void leave(struct gpup_share *share, struct partition *p, uint64_t now_ns)
+{
+    usage_t ahead = owed_after_pause(share, p, now_ns);
+
+    p->left_ns = now_ns;
+    if (ahead > 0) { /* its part goes on */
+        set_state(share, p, true, true);
+        let_go(share);
+        return;
+    }
+    set_state(share, p, false, false);
+    p->kept = ahead;
+    let_go(share); /* all that is left may be on its way */
+    update_rates(share);
+    carry_along(share);
+}
+
+static void join(struct gpup_share *share, struct partition *p, uint64_t now_ns)
+{
+    bool returns = p->active; /* before its debt was paid */
+
+    if (!returns) {
+        p->kept = owed_after_pause(share, p, now_ns);
+        p->kept_since = share->progress;
+    }
+    set_state(share, p, true, false);
+    let_go(share);
+    if (returns)
+        return;
+    update_rates(share);
+    join_with_debt(share, p);
+    carry_along(share);
 }
 
 void gpup_share_set_active(struct gpup_share *share, unsigned index, bool active, uint64_t now_ns)
 {
     struct partition *p;
 
-    if (index >= share->n || !share->p[index].present ||
-        (share->p[index].active && !share->p[index].leaving) == active)
+    if (index >= share->n || !share->p[index].present || wants(&share->p[index]) == active)
         return;
     p = &share->p[index];
     tell_time(share, now_ns);
     fill(share, p, now_ns);
-    p->leaving = !active && p->ahead > 0;
-    if (p->leaving || p->active == active) { /* its part goes on */
-        p->left_ns = p->leaving ? now_ns : p->left_ns;
-        let_go(share);
-        return;
-    }
-    p->active = active;
-    if (p->ahead < 0)
-        p->ahead = owed_after_pause(share, p, now_ns);
-    if (!active)
-        p->left_ns = now_ns;
-    let_go(share); /* all that is left may be on its way */
-    update_rates(share);
     if (active)
-        join_with_debt(share, p);
-    carry_along(share);
+        join(share, p, now_ns);
+    else
+        leave(share, p, now_ns);
 }
 
 void gpup_share_charge(struct gpup_share *share, unsigned index, uint64_t used_ns, uint64_t now_ns)
 {
     struct partition *p;
     int64_t used = used_ns > INT64_MAX / 4 ? INT64_MAX / 4 : (int64_t)used_ns;
+    usage_t more;
 
     if (index >= share->n || !share->p[index].present)
         return;
@@ -372,11 +528,17 @@ void gpup_share_charge(struct gpup_share *share, unsigned index, uint64_t used_n
     tell_time(share, now_ns);
     fill(share, p, now_ns);
     p->tokens -= (usage_t)used * WHOLE;
+    if (!p->rate)
+        return;
+    more = (usage_t)used * WHOLE / p->rate;
+    if (p->active) {
+        p->at += more;
+        progress(share, used);
+        return;
+    }
     /* work that ends after its partition was taken for idle is owed at the rate it had */
-    if (p->rate)
-        p->ahead += (usage_t)used * WHOLE / p->rate;
-    if (p->active)
-        progress(share);
+    p->kept = ahead_of(share, p) + more;
+    p->kept_since = share->progress;
 }
 
 void gpup_share_idle(struct gpup_share *share, uint64_t now_ns)
@@ -385,10 +547,11 @@ void gpup_share_idle(struct gpup_share *share, uint64_t now_ns)
     for (size_t i = 0; i < share->n; i++) {
         struct partition *p = &share->p[i];
 
-        if (p->active && !p->leaving && p->ahead <= 0)
+        if (wants(p) && p->at <= share->mean)
             p->limited_ns = now_ns + LIMITED_NS;
     }
-    progress(share);
+    share->progress += carry_along(share);
+    let_go(share);
 }
 
 bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t now_ns,
@@ -412,7 +575,7 @@ bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t no
         }
         return false;
     }
-    return !p->active || active_count(share) < 2 || p->ahead <= (usage_t)share->window;
+    return !p->active || share->n_wanting < 2 || p->at - share->mean <= share->window;
 }
 
 static int64_t clamp_to_int64(usage_t value)
@@ -432,8 +595,8 @@ int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now
     p = &share->p[index];
     tell_time(share, now_ns);
     fill(share, p, now_ns);
-    if (p->active && active_count(share) >= 2)
-        excess = (p->ahead - share->window) * p->rate / WHOLE;
+    if (p->active && share->n_wanting >= 2)
+        excess = (p->at - share->mean - share->window) * p->rate / WHOLE;
     if (p->request.cap < WHOLE && -p->tokens / WHOLE > excess)
         excess = -p->tokens / WHOLE;
     return clamp_to_int64(excess);
@@ -441,7 +604,7 @@ int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now
 
 int64_t gpup_share_lead(const struct gpup_share *share, unsigned index)
 {
-    return index < share->n ? clamp_to_int64(share->p[index].ahead) : 0;
+    return index < share->n ? clamp_to_int64(ahead_of(share, &share->p[index])) : 0;
 }
 
 uint32_t gpup_share_rate(const struct gpup_share *share, unsigned index)

@@ -30,8 +30,6 @@
  * less one window and one command stream of each other.
  */
 
-#define GPUP_SHARE_MAX 256u
-
 struct gpup_share_request {
     uint32_t min, weight, cap; /* parts per million of the GPU; weight 0 counts as 1 */
 };
@@ -47,9 +45,13 @@ struct gpup_share;
 /*
  * capacity: how many nanoseconds of charged time one nanosecond of real time has (1 for a GPU,
  * the number of CPUs for the software renderer). window_ns: of charged time on the whole GPU; how
- * far one may run ahead. NULL when out of memory.
+ * far one may run ahead. most: how many partitions there can be. NULL when out of memory.
+ *
+ * A charge costs the same however many there are, but for a tenth of a second after
+ * gpup_share_idle(); whatever changes who is active, or what they asked for, grows with their
+ * number.
  */
-struct gpup_share *gpup_share_new(unsigned capacity, uint64_t window_ns);
+struct gpup_share *gpup_share_new(unsigned capacity, uint64_t window_ns, size_t most);
 void gpup_share_free(struct gpup_share *share);
 
 /* Index of the new partition, or -ENOSPC. It starts inactive. */

@@ -167,13 +167,13 @@ static struct gpup_share_request apply_policy(enum gpup_time_policy policy,
 /* Whenever one came, went, or asks for something else. */
 static void update_requests(struct gpup_arbiter *a, uint64_t now)
 {
-    struct gpup_share_request requests[GPUP_SHARE_MAX];
-    uint32_t rates[GPUP_SHARE_MAX];
+    struct gpup_share_request requests[GPUP_ARBITER_MOST];
+    uint32_t rates[GPUP_ARBITER_MOST];
     uint32_t n = 0, k = 0;
 
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++)
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++)
         n += a->p[i] != NULL;
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 
         if (!p)
@@ -184,7 +184,7 @@ static void update_requests(struct gpup_arbiter *a, uint64_t now)
     }
     gpup_share_rates(requests, n, rates);
     k = 0;
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         if (a->p[i])
             atomic_store(&a->p[i]->page->own_share, rates[k++]);
     }
@@ -294,7 +294,7 @@ int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *re
 
 static bool is_number(const struct gpup_arbiter *a, int number)
 {
-    return number >= 0 && number < (int)GPUP_SHARE_MAX && a->p[number];
+    return number >= 0 && number < (int)GPUP_ARBITER_MOST && a->p[number];
 }
 
 void gpup_arbiter_remove(struct gpup_arbiter *a, int number)
@@ -413,7 +413,7 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
     a->slice_ns = setup->slice_ns > 0 ? setup->slice_ns : SLICE_NS;
     a->holder = -1;
     window = (setup->window_ns > 0 ? setup->window_ns : WINDOW_NS) * a->capacity;
-    a->share = gpup_share_new(a->capacity, window);
+    a->share = gpup_share_new(a->capacity, window, GPUP_ARBITER_MOST);
     a->stat = open("/proc/stat", O_RDONLY | O_CLOEXEC);
     a->epoll = epoll_create1(EPOLL_CLOEXEC);
     a->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -440,7 +440,7 @@ void gpup_arbiter_free(struct gpup_arbiter *a)
         poke(a);
         pthread_join(a->thread, NULL);
     }
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         if (a->p[i])
             partition_free(a->p[i]);
     }

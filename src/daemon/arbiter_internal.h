@@ -9,7 +9,9 @@
 #include <pthread.h>
 
 #define GPUP_WHOLE 1000000u
-#define GPUP_MS    UINT64_C(1000000)
+/* Partitions of one GPU. */
+#define GPUP_ARBITER_MOST 256u
+#define GPUP_MS           UINT64_C(1000000)
 /* Between two looks, while there is something to look at. */
 #define GPUP_TICK_MS 1
 /* Commands in a renderer at a time while nobody else wants the GPU: enough to keep it busy, and not
@@ -43,7 +45,7 @@ struct gpup_arbiter {
     unsigned capacity;
     uint64_t slice_ns;
     struct gpup_share *share;
-    struct gpup_partition *p[GPUP_SHARE_MAX]; /* by their number in `share` */
+    struct gpup_partition *p[GPUP_ARBITER_MOST]; /* by their number in `share` */
     pthread_mutex_t lock;
     pthread_t thread;
     bool started, quit;

@@ -33,7 +33,7 @@
 
 void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now)
 {
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
         uint64_t used = 0;
 
@@ -80,7 +80,7 @@ static unsigned find_active(struct gpup_arbiter *a, uint64_t now)
 {
     unsigned n = 0;
 
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
         bool active;
 
@@ -157,7 +157,7 @@ static bool may_sleep(struct gpup_arbiter *a)
 {
     bool sleep = true;
 
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 
         if (!p || p->active)
@@ -176,7 +176,7 @@ int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now)
     n_active = find_active(a, now);
     if (n_active > 1)
         look_for_idle(a, now);
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 
         if (!p)

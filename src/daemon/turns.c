@@ -31,7 +31,7 @@ static void correct(struct gpup_arbiter *a, uint64_t now)
     if (now - a->metered_at_ns < METER_EACH_NS)
         return;
     a->metered_at_ns = now;
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
         uint64_t seen;
 
@@ -68,7 +68,7 @@ void gpup_arbiter_charge_in_turn(struct gpup_arbiter *a, uint64_t now)
 
 static void set_active(struct gpup_arbiter *a, uint64_t now)
 {
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 
         if (!p || p->active == is_busy(p))
@@ -93,7 +93,7 @@ static int next(struct gpup_arbiter *a, uint64_t now, bool *capped)
 {
     int best = -1;
 
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 
         if (!p || !p->active || (int)i == a->holder)
@@ -148,7 +148,7 @@ static void begin_turn(struct gpup_arbiter *a, int number, uint64_t now)
 /* Everybody calls when it comes; the holder when it is done, if that matters to anybody. */
 static void ask_for_calls(struct gpup_arbiter *a, bool contended)
 {
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 
         if (!p)
@@ -164,7 +164,7 @@ static void ask_for_calls(struct gpup_arbiter *a, bool contended)
 /* Whether one has come between the look at it and the wish to be called. */
 static bool has_come(struct gpup_arbiter *a)
 {
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++) {
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 
         if (p && (int)i != a->holder && p->active != is_busy(p))

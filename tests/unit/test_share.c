@@ -11,6 +11,7 @@
 #define MS     (1000 * US)
 #define SECOND (1000 * MS)
 #define WINDOW (5 * MS)
+#define MOST   256u
 
 struct client {
     struct gpup_share_request request;
@@ -62,7 +63,7 @@ static void step(struct simulation *s)
 
 static struct simulation start(struct client *clients, size_t n)
 {
-    struct simulation s = {.share = gpup_share_new(1, WINDOW), .clients = clients, .n = n};
+    struct simulation s = {.share = gpup_share_new(1, WINDOW, n), .clients = clients, .n = n};
 
     g_assert_nonnull(s.share);
     for (size_t i = 0; i < n; i++) {
@@ -295,7 +296,7 @@ static void cap_alone(void)
 static void cap_looked_at_late(void)
 {
     static const struct gpup_share_request capped = {0, 1000000, 300000};
-    struct gpup_share *share = gpup_share_new(1, 2 * MS);
+    struct gpup_share *share = gpup_share_new(1, 2 * MS, MOST);
     uint64_t used = 0;
 
     gpup_share_add(share, &capped, 0);
@@ -314,7 +315,7 @@ static void cap_looked_at_late(void)
  * not use it anyway, nothing. */
 static void a_moment_late(void)
 {
-    struct gpup_share *share = gpup_share_new(1, WINDOW);
+    struct gpup_share *share = gpup_share_new(1, WINDOW, MOST);
     int64_t owed;
 
     gpup_share_add(share, &equal, 0);
@@ -339,7 +340,7 @@ static void cap_after_a_long_pause(void)
 {
     static const struct gpup_share_request capped = {0, 1000000, 300000};
     const uint64_t day = 86400 * SECOND;
-    struct gpup_share *share = gpup_share_new(128, WINDOW);
+    struct gpup_share *share = gpup_share_new(128, WINDOW, MOST);
     uint64_t retry;
 
     gpup_share_add(share, &capped, 0);
@@ -431,13 +432,32 @@ static void debt_survives_a_pause(void)
     gpup_share_free(s.share);
 }
 
+/* Nor does it when the last one that wants something is removed. */
+static void debt_survives_the_last_other(void)
+{
+    struct gpup_share *share = gpup_share_new(1, WINDOW, MOST);
+    int64_t debt;
+
+    for (unsigned i = 0; i < 2; i++) {
+        gpup_share_add(share, &equal, 0);
+        gpup_share_set_active(share, i, true, 0);
+    }
+    gpup_share_charge(share, 0, 50 * MS, 50 * MS);
+    debt = gpup_share_lead(share, 0);
+    g_assert_cmpint(debt, >, 0);
+    gpup_share_set_active(share, 0, false, 50 * MS); /* its part goes on */
+    gpup_share_remove(share, 1);
+    g_assert_cmpint(gpup_share_lead(share, 0), ==, debt);
+    gpup_share_free(share);
+}
+
 /*
  * Four CPUs, two partitions of equal weight, one of them with a single thread: it gets all it can
  * use, and the other the rest, not just as much.
  */
 static void a_serial_one_holds_nobody_back(void)
 {
-    struct gpup_share *share = gpup_share_new(4, WINDOW);
+    struct gpup_share *share = gpup_share_new(4, WINDOW, MOST);
     uint64_t used[2] = {0, 0};
     uint64_t now;
 
@@ -471,9 +491,9 @@ static void a_serial_one_holds_nobody_back(void)
 
 static void full_table(void)
 {
-    struct gpup_share *share = gpup_share_new(4, WINDOW);
+    struct gpup_share *share = gpup_share_new(4, WINDOW, MOST);
 
-    for (unsigned i = 0; i < GPUP_SHARE_MAX; i++)
+    for (unsigned i = 0; i < MOST; i++)
         g_assert_cmpint(gpup_share_add(share, &equal, 0), ==, (int)i);
     g_assert_cmpint(gpup_share_add(share, &equal, 0), <, 0);
     gpup_share_remove(share, 17);
@@ -503,6 +523,7 @@ int main(int argc, char **argv)
     g_test_add_func("/share/idling", idling_earns_nothing);
     g_test_add_func("/share/overrun", an_overrun_is_paid_back);
     g_test_add_func("/share/debt", debt_survives_a_pause);
+    g_test_add_func("/share/debt-and-removal", debt_survives_the_last_other);
     g_test_add_func("/share/serial", a_serial_one_holds_nobody_back);
     g_test_add_func("/share/full-table", full_table);
     return g_test_run();
