@@ -25,6 +25,7 @@
 /* For what the display reads back. */
 #define PIXEL_AREA  (UINT64_C(4) << 20)
 #define MAX_CAPSETS (64u << 10) /* bytes of all capability sets */
+#define START_MS    30000u      /* until it greets, at least */
 
 struct renderer {
     struct vgpu_loop *loop;
@@ -153,6 +154,19 @@ static int send_setup(struct renderer *r, const struct gpup_render_setup *setup,
 
 /* ---- what comes from the socket ---- */
 
+/* No command of the guest's runs yet in one that starts, and on a busy host ending it only makes
+ * the next one start as slowly. */
+static uint32_t limit_ms(const struct renderer *r)
+{
+    return r->ready || r->hang_ms > START_MS ? r->hang_ms : START_MS;
+}
+
+static void set_timer(struct renderer *r, uint64_t after_ms)
+{
+    r->timing = true;
+    vgpu_timer_arm(r->hang_timer, after_ms);
+}
+
 static void on_ready(struct renderer *r, const struct gpup_render_ready *ready, int fd)
 {
     struct stat st;
@@ -176,6 +190,8 @@ static void on_ready(struct renderer *r, const struct gpup_render_ready *ready, 
     r->ready = true;
     r->outstanding--;
     r->progress_ms = running_ms(r);
+    if (r->timing)
+        set_timer(r, r->hang_ms);
     r->events->ready(r->device, ready, data, size);
     free(data);
 }
@@ -299,12 +315,6 @@ static bool has_answers(void *data)
     return !r->ended && gpup_ring_has_some(&r->answers);
 }
 
-static void set_timer(struct renderer *r, uint64_t after_ms)
-{
-    r->timing = true;
-    vgpu_timer_arm(r->hang_timer, after_ms);
-}
-
 static void on_hang_timer(void *data)
 {
     struct renderer *r = data;
@@ -314,12 +324,14 @@ static void on_hang_timer(void *data)
     r->timing = false;
     if (r->ended || (r->outstanding == 0 && !r->full))
         return;
-    if (quiet < r->hang_ms) {
-        set_timer(r, r->hang_ms - quiet);
+    if (quiet < limit_ms(r)) {
+        set_timer(r, limit_ms(r) - quiet);
         return;
     }
     r->hung = true;
-    snprintf(reason, sizeof(reason), "a command took longer than %u ms", r->hang_ms);
+    snprintf(reason, sizeof(reason),
+             r->ready ? "a command took longer than %u ms" : "it did not start within %u ms",
+             limit_ms(r));
     end(r, reason);
 }
 
@@ -327,7 +339,7 @@ static void start_watch(struct renderer *r)
 {
     r->progress_ms = running_ms(r);
     if (r->hang_ms > 0 && !r->timing)
-        set_timer(r, r->hang_ms);
+        set_timer(r, limit_ms(r));
 }
 
 static void expect_answer(struct renderer *r)

@@ -18,7 +18,7 @@ struct fixture {
     struct viewer viewer;
 };
 
-static const char *const options[] = {"--vram=64M", "--hang-ms=2000", "--display", NULL};
+static const char *const options[] = {"--vram=64M", "--hang-ms=60000", "--display", NULL};
 
 static void set_up(struct fixture *x, gconstpointer data)
 {
