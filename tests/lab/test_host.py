@@ -276,7 +276,10 @@ def many_at_once():
 def start_many(command):
     process = subprocess.Popen(LAB.command(*command("at-once", VMS)), text=True, stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    answers = json.loads(process.stdout.readline() or "{}")
+    line = process.stdout.readline()
+    if not line:
+        raise AssertionError("nothing was started: " + process.communicate(timeout=120)[1][-2000:])
+    answers = json.loads(line)
     up = sorted(name for name, why in answers.items() if why is None)
     refused = [why for why in answers.values() if why]
     held = [(gpu["id"], p["index"], p["vm"]) for gpu in LAB.json("gpu", "list")["gpus"]
