@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "gpu/bars.h"
+#include "gpu/pci.h"
 
 #include <errno.h>
 #include <string.h>
@@ -25,6 +26,14 @@ bool gpup_slot_find(struct gpup_gpu *const *gpus, size_t n, const char *address,
     return false;
 }
 
+static void add_companions(const char *sysfs, struct gpup_device *device)
+{
+    g_autoptr(GPtrArray) found = gpup_pci_companions(sysfs, device->address);
+
+    for (guint i = 0; i < found->len && device->n_companions < GPUP_MOST_COMPANIONS; i++)
+        g_strlcpy(device->companions[device->n_companions++], found->pdata[i], GPUP_ADDRESS_SIZE);
+}
+
 void gpup_slot_device(const char *sysfs, const struct gpup_gpu *gpu, unsigned slot,
                       struct gpup_device *device)
 {
@@ -34,6 +43,8 @@ void gpup_slot_device(const char *sysfs, const struct gpup_gpu *gpu, unsigned sl
     g_strlcpy(device->address, address, sizeof(device->address));
     if (gpu->form != GPUP_FORM_MDEV)
         device->memory = gpup_pci_large_bars(sysfs, address);
+    if (gpu->kind == GPUP_KIND_PASSTHROUGH)
+        add_companions(sysfs, device);
 }
 
 /* ---- choosing one ---- */

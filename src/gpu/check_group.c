@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-#define CLASS_BRIDGE 0x06u
-
 static const char fix[] =
     "move the card to a slot of its own root port, or switch on ACS in the firmware";
 
@@ -36,8 +34,8 @@ static char *stranger(const struct gpup_system *system, GPtrArray *members, cons
     for (guint i = 0; i < members->len; i++) {
         g_autoptr(gpup_pci) other = gpup_pci_read(system, members->pdata[i]);
 
-        if (other && other->class >> 16 != CLASS_BRIDGE && strcmp(other->address, address) != 0 &&
-            !(card && same_card(card, other->address)))
+        if (other && other->class >> 16 != GPUP_CLASS_BRIDGE &&
+            strcmp(other->address, address) != 0 && !(card && same_card(card, other->address)))
             return g_strdup(gpup_pci_short(other->address));
     }
     return NULL;

@@ -107,6 +107,29 @@ bool gpup_pci_may_make_vfs(const struct gpup_pci *pci)
     return pci->total_vfs > 0;
 }
 
+static bool is_bridge(const char *sysfs, const char *address)
+{
+    g_autofree char *dir = g_build_filename(sysfs, "bus", "pci", "devices", address, NULL);
+    uint64_t class = 0;
+
+    return gpup_sysfs_read_number(dir, "class", &class) && class >> 16 == GPUP_CLASS_BRIDGE;
+}
+
+GPtrArray *gpup_pci_companions(const char *sysfs, const char *address)
+{
+    GPtrArray *found = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *dir = g_build_filename(sysfs, "bus", "pci", "devices", address, NULL);
+    g_autoptr(GPtrArray) members = gpup_sysfs_list(dir, "iommu_group/devices");
+    size_t card = strlen(address) - strlen("0");
+
+    for (guint i = 0; i < members->len; i++) {
+        if (strncmp(members->pdata[i], address, card) == 0 &&
+            strcmp(members->pdata[i], address) != 0 && !is_bridge(sysfs, members->pdata[i]))
+            g_ptr_array_add(found, g_strdup(members->pdata[i]));
+    }
+    return found;
+}
+
 GPtrArray *gpup_pci_vfs(const struct gpup_pci *pci)
 {
     GPtrArray *vfs = g_ptr_array_new_with_free_func(g_free);

@@ -7,6 +7,9 @@
 
 #include <glib.h>
 
+/* Base class codes (PCI Code and ID Assignment Specification). */
+#define GPUP_CLASS_BRIDGE 0x06u
+
 /* A PCI function, as far as the PCI core tells it: reading this never blocks. */
 struct gpup_pci {
     char *address; /* "0000:03:00.0" */
@@ -45,6 +48,10 @@ uint64_t gpup_pci_configured_memory(const struct gpup_system *system, const stru
 /* Whether its driver is one that makes VFs, as far as that is known: the kernel tells only when it
  * is tried. */
 bool gpup_pci_may_make_vfs(const struct gpup_pci *pci);
+
+/* The other functions of its card that are in its IOMMU group (char *): sound, USB. They go to a VM
+ * with it or not at all. sysfs: where it is mounted. */
+GPtrArray *gpup_pci_companions(const char *sysfs, const char *address);
 
 /* The addresses of its VFs (char *), by index. */
 GPtrArray *gpup_pci_vfs(const struct gpup_pci *pci);

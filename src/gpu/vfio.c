@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define CLASS_BRIDGE 0x06u
-
 static char *dir_of(const struct gpup_system *system, const char *address)
 {
     return g_build_filename(system->sysfs, "bus", "pci", "devices", address, NULL);
@@ -54,7 +52,7 @@ int gpup_vfio_check_group(const struct gpup_system *system, const char *address,
         g_autoptr(gpup_pci) member = gpup_pci_read(system, members->pdata[i]);
 
         if (!member || strcmp(member->address, address) == 0 ||
-            member->class >> 16 == CLASS_BRIDGE || !member->driver ||
+            member->class >> 16 == GPUP_CLASS_BRIDGE || !member->driver ||
             gpup_vfio_is_driver(member->driver))
             continue;
         return gpup_error_set(err, EBUSY,

@@ -32,19 +32,9 @@ static int whole_describe(const struct gpup_target *t, struct gpup_facts *facts,
     return 0;
 }
 
-/* The card's other functions in the same IOMMU group (char *). */
 static GPtrArray *companions(const struct gpup_target *t)
 {
-    GPtrArray *found = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GPtrArray) members = gpup_sysfs_list(t->pci->dir, "iommu_group/devices");
-    size_t card = strlen(t->pci->address) - strlen("0");
-
-    for (guint i = 0; i < members->len; i++) {
-        if (strncmp(members->pdata[i], t->pci->address, card) == 0 &&
-            strcmp(members->pdata[i], t->pci->address) != 0)
-            g_ptr_array_add(found, g_strdup(members->pdata[i]));
-    }
-    return found;
+    return gpup_pci_companions(t->system->sysfs, t->pci->address);
 }
 
 static int check_unused(const struct gpup_target *t, const char *what, struct gpup_error **err)

@@ -96,7 +96,8 @@ static int read_adapter(const xmlNode *node, struct gpup_adapter **out, struct g
     return 0;
 }
 
-/* What the VM is given by <hostdev>: the adapter's own, and what its user put there. */
+/* What the VM is given by <hostdev>: the adapter's own, with what goes with it, and what its user
+ * put there. */
 static void read_hostdevs(const xmlNode *domain, struct gpup_domain_info *info)
 {
     xmlNode *devices = gpup_xml_child(domain, "devices", NULL);
@@ -112,7 +113,7 @@ static void read_hostdevs(const xmlNode *domain, struct gpup_domain_info *info)
             continue;
         if (h == ours)
             g_strlcpy(info->address, address, sizeof(info->address));
-        else
+        else if (!info->adapter || !gpup_xml_companion_number(h, info->adapter->id))
             g_strv_builder_add(others, address);
     }
     info->others = g_strv_builder_end(others);

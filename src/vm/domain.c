@@ -223,6 +223,7 @@ static int check_virtio(const struct gpup_edit *edit, const struct gpup_adapter 
 static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
                   struct gpup_error **err)
 {
+    g_autofree char *ports = list_ports(edit->domain);
     unsigned n;
     int ret = gpup_adapter_check(adapter, err);
 
@@ -238,8 +239,6 @@ static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
         return ret;
     describe_values(edit, adapter);
     if (!edit->element) {
-        g_autofree char *ports = list_ports(edit->domain);
-
         new_element(edit, adapter);
         gpup_edit_note(edit, "added", PORTS_BEFORE, ports);
     }
@@ -248,8 +247,8 @@ static int add_to(struct gpup_edit *edit, const struct gpup_adapter *adapter,
         gpup_share_memory(edit);
         gpup_add_primary(edit);
         gpup_add_video(edit);
-    } else {
-        gpup_add_hostdev(edit);
+    } else if (gpup_add_hostdev(edit)) {
+        gpup_edit_note(edit, "added", PORTS_BEFORE, ports);
     }
     return 0;
 }
@@ -306,21 +305,30 @@ int gpup_domain_set_device(const char *xml, const struct gpup_device *device, ch
                            struct gpup_error **err)
 {
     GPUP_AUTO_XML doc = NULL;
-    xmlNode *element, *hostdev;
-    g_autofree char *id = NULL;
+    xmlNode *hostdev;
+    g_autofree char *id = NULL, *ports = NULL;
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    struct gpup_edit edit = {.device = device, .lines = lines};
+    bool changed, added;
     int ret = gpup_xml_parse(xml, strlen(xml), &doc, err);
 
     *out = NULL;
     if (ret < 0)
         return ret;
-    element = gpup_xml_adapter(xmlDocGetRootElement(doc), NULL);
-    id = element ? gpup_xml_attribute(element, "id") : NULL;
-    hostdev = id ? gpup_xml_hostdev_of(xmlDocGetRootElement(doc), id) : NULL;
+    edit.domain = xmlDocGetRootElement(doc);
+    edit.element = gpup_xml_adapter(edit.domain, NULL);
+    id = edit.element ? gpup_xml_attribute(edit.element, "id") : NULL;
+    hostdev = id ? gpup_xml_hostdev_of(edit.domain, id) : NULL;
     if (!hostdev)
         return gpup_error_set(
             err, ENOENT,
             "the adapter's <hostdev> is not in the definition any more: gpup unassign, then gpup assign the VM");
-    if (gpup_set_hostdev(hostdev, device, id))
+    ports = list_ports(edit.domain);
+    changed = gpup_set_hostdev(hostdev, device, id);
+    changed |= gpup_set_companions(&edit, &added);
+    if (added) /* libvirt may give them ports */
+        gpup_edit_note(&edit, "added", PORTS_BEFORE, ports);
+    if (changed)
         *out = dump(doc);
     return 0;
 }

@@ -37,9 +37,10 @@ int gpup_domain_add_adapter(const char *xml, const struct gpup_adapter *adapter,
 int gpup_domain_note_ports(const char *xml, char **out, struct gpup_error **err);
 
 /*
- * Makes the adapter's <hostdev> name this device of the host; everything else stays, what its user
- * wrote into the element too. *out: the definition, or NULL when it does so already. -ENOENT when
- * the VM has no adapter with a <hostdev>.
+ * Makes the adapter's <hostdev> name this device of the host, and those of the other functions of
+ * its card with it (gpup_domain_note_ports() is due again where *out is not NULL); everything else
+ * stays, what its user wrote into the element too. *out: the definition, or NULL when it does so
+ * already. -ENOENT when the VM has no adapter with a <hostdev>.
  */
 int gpup_domain_set_device(const char *xml, const struct gpup_device *device, char **out,
                            struct gpup_error **err);

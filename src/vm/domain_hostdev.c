@@ -15,6 +15,7 @@
 /* What QEMU's q35 and OVMF have for 64-bit BARs where nobody asks for more. */
 #define DEFAULT_WINDOW (UINT64_C(32) << 30)
 #define MOST_WINDOW    (UINT64_C(1) << 44) /* the most that OVMF takes */
+#define COMPANIONS     "companions"
 #define FW_CFG         "name=opt/ovmf/X-PciMmio64Mb,string="
 
 static xmlNode *devices_of(const xmlNode *domain)
@@ -124,15 +125,22 @@ bool gpup_set_hostdev(xmlNode *hostdev, const struct gpup_device *device, const 
            changed;
 }
 
+static xmlNode *append_hostdev(struct gpup_edit *edit, const char *alias)
+{
+    xmlNode *hostdev = gpup_xml_append(devices_of(edit->domain), "hostdev");
+
+    gpup_xml_set(hostdev, "mode", "subsystem");
+    gpup_xml_append(hostdev, "source");
+    gpup_xml_set(gpup_xml_append(hostdev, "alias"), "name", alias);
+    return hostdev;
+}
+
 static void new_hostdev(struct gpup_edit *edit)
 {
     g_autofree char *id = gpup_xml_attribute(edit->element, "id");
     g_autofree char *alias = g_strconcat(GPUP_DEVICE_ALIAS, id, NULL);
-    xmlNode *hostdev = gpup_xml_append(devices_of(edit->domain), "hostdev");
 
-    gpup_xml_set(hostdev, "mode", "subsystem");
-    gpup_set_hostdev(hostdev, edit->device, id);
-    gpup_xml_set(gpup_xml_append(hostdev, "alias"), "name", alias);
+    gpup_set_hostdev(append_hostdev(edit, alias), edit->device, id);
     gpup_edit_note(edit, "added", "hostdev", NULL);
     if (edit->device->form == GPUP_FORM_MDEV)
         gpup_edit_say(edit, "The partition's device is added (<hostdev>, mediated device %s)", id);
@@ -141,6 +149,127 @@ static void new_hostdev(struct gpup_edit *edit)
                       "The partition's device is added (<hostdev>, %s for now: gpup moves it to "
                       "another that is free)",
                       edit->device->address);
+}
+
+/* ---- the card's other functions ---- */
+
+/*
+ * Which of them were added is noted by their numbers ("1 2"), so that one that its user has taken
+ * out since does not come back.
+ */
+static char *listed(const struct gpup_edit *edit)
+{
+    xmlNode *note = gpup_edit_find_note(edit, COMPANIONS);
+
+    return note ? gpup_xml_attribute(note, "was") : NULL;
+}
+
+static void list(struct gpup_edit *edit, char function, bool on)
+{
+    xmlNode *note = gpup_edit_find_note(edit, COMPANIONS);
+    g_autofree char *was = listed(edit);
+    g_autoptr(GString) numbers = g_string_new(NULL);
+
+    for (char f = '0'; f <= '7'; f++) {
+        if (f == function ? on : was && strchr(was, f))
+            g_string_append_printf(numbers, "%s%c", numbers->len ? " " : "", f);
+    }
+    if (!note)
+        gpup_edit_note(edit, "added", COMPANIONS, numbers->str);
+    else if (numbers->len)
+        gpup_xml_set(note, "was", numbers->str);
+    else
+        gpup_xml_remove(note);
+}
+
+/* By its user. */
+static bool is_given(const struct gpup_edit *edit, const char *address)
+{
+    xmlNode *devices = devices_of(edit->domain);
+
+    for (xmlNode *h = gpup_xml_child(devices, "hostdev", NULL); h;
+         h = gpup_xml_child(devices, "hostdev", h)) {
+        char other[GPUP_ADDRESS_SIZE];
+
+        if (gpup_xml_hostdev_address(h, other) && strcmp(other, address) == 0)
+            return true;
+    }
+    return false;
+}
+
+static char function_of(const char *address)
+{
+    return *address ? address[strlen(address) - 1] : '\0';
+}
+
+static xmlNode *find_companion(const struct gpup_edit *edit, const char *id, char function)
+{
+    xmlNode *h = gpup_xml_companion(edit->domain, id, NULL);
+
+    while (h && gpup_xml_companion_number(h, id) != function)
+        h = gpup_xml_companion(edit->domain, id, h);
+    return h;
+}
+
+/* False: it was so. */
+static bool set_companion(struct gpup_edit *edit, const char *id, const char *address, bool *added)
+{
+    const char function = function_of(address);
+    xmlNode *hostdev = find_companion(edit, id, function);
+    g_autofree char *alias = g_strdup_printf(GPUP_DEVICE_ALIAS "%s-%c", id, function);
+    g_autofree char *were = listed(edit);
+    struct gpup_device device = {.form = edit->device->form};
+
+    g_strlcpy(device.address, address, sizeof(device.address));
+    if (hostdev)
+        return gpup_set_hostdev(hostdev, &device, id);
+    if ((were && strchr(were, function)) || is_given(edit, address))
+        return false;
+    gpup_set_hostdev(append_hostdev(edit, alias), &device, id);
+    list(edit, function, true);
+    gpup_edit_say(edit, "With it goes the other function of its card, %s (<hostdev>)", address);
+    *added = true;
+    return true;
+}
+
+static bool goes_along(const struct gpup_device *device, char function)
+{
+    for (unsigned i = 0; i < device->n_companions; i++) {
+        if (function_of(device->companions[i]) == function)
+            return true;
+    }
+    return false;
+}
+
+bool gpup_set_companions(struct gpup_edit *edit, bool *added)
+{
+    g_autofree char *id = gpup_xml_attribute(edit->element, "id");
+    bool changed = false;
+    xmlNode *next;
+
+    *added = false;
+    for (xmlNode *h = gpup_xml_companion(edit->domain, id, NULL); h; h = next) {
+        char function = gpup_xml_companion_number(h, id);
+
+        next = gpup_xml_companion(edit->domain, id, h);
+        if (goes_along(edit->device, function))
+            continue;
+        gpup_xml_remove(h);
+        list(edit, function, false);
+        changed = true;
+    }
+    for (unsigned i = 0; i < edit->device->n_companions; i++)
+        changed |= set_companion(edit, id, edit->device->companions[i], added);
+    return changed;
+}
+
+static void undo_companions(struct gpup_edit *edit)
+{
+    g_autofree char *id = gpup_xml_attribute(edit->element, "id");
+    xmlNode *hostdev;
+
+    while (id && (hostdev = gpup_xml_companion(edit->domain, id, NULL)))
+        gpup_xml_remove(hostdev);
 }
 
 static void undo_device(struct gpup_edit *edit)
@@ -312,18 +441,32 @@ static void undo_arguments(struct gpup_edit *edit)
 
 /* ---- */
 
-void gpup_add_hostdev(struct gpup_edit *edit)
+static bool names(const xmlNode *hostdev, const struct gpup_device *device)
 {
-    if (!our_hostdev(edit))
+    char address[GPUP_ADDRESS_SIZE];
+
+    return gpup_xml_hostdev_address(hostdev, address) && strcmp(address, device->address) == 0;
+}
+
+bool gpup_add_hostdev(struct gpup_edit *edit)
+{
+    bool made = !our_hostdev(edit), added = false;
+
+    if (made)
         new_hostdev(edit);
+    if (edit->device && names(our_hostdev(edit), edit->device))
+        gpup_set_companions(edit, &added);
     if (edit->device)
         add_window(edit);
+    return made || added;
 }
 
 void gpup_undo_hostdev(struct gpup_edit *edit, const char *what, const char *was)
 {
     if (strcmp(what, "hostdev") == 0)
         undo_device(edit);
+    else if (strcmp(what, COMPANIONS) == 0)
+        undo_companions(edit);
     else if (strcmp(what, "window") == 0)
         undo_window(edit, was);
     else if (strcmp(what, "firmware-window") == 0)

@@ -23,14 +23,19 @@ void gpup_edit_say(struct gpup_edit *edit, const char *fmt, ...)
     va_end(args);
 }
 
-bool gpup_edit_noted(const struct gpup_edit *edit, const char *what)
+xmlNode *gpup_edit_find_note(const struct gpup_edit *edit, const char *what)
 {
     for (xmlNode *note = xmlFirstElementChild(edit->element); note;
          note = xmlNextElementSibling(note)) {
         if (gpup_xml_attribute_is(note, "what", what))
-            return true;
+            return note;
     }
-    return false;
+    return NULL;
+}
+
+bool gpup_edit_noted(const struct gpup_edit *edit, const char *what)
+{
+    return gpup_edit_find_note(edit, what) != NULL;
 }
 
 void gpup_edit_note(struct gpup_edit *edit, const char *kind, const char *what, const char *was)

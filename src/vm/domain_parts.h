@@ -28,6 +28,7 @@ void gpup_edit_say(struct gpup_edit *edit, const char *fmt, ...)
 /* <gpup:KIND what='WHAT' was='WAS'/> below the element; was may be NULL. A second note of the same
  * is dropped: the first one knows how it was before us. */
 void gpup_edit_note(struct gpup_edit *edit, const char *kind, const char *what, const char *was);
+xmlNode *gpup_edit_find_note(const struct gpup_edit *edit, const char *what);
 bool gpup_edit_noted(const struct gpup_edit *edit, const char *what);
 
 /* The VM's displays and memory can stand beside our device. */
@@ -44,11 +45,14 @@ void gpup_add_video(struct gpup_edit *edit);
 
 /* The VM can have a device of the host. */
 int gpup_check_hostdev(const struct gpup_edit *edit, struct gpup_error **err);
-/* Our <hostdev>, and where its memory is large, a window for it. */
-void gpup_add_hostdev(struct gpup_edit *edit);
+/* Our <hostdev>, and where its memory is large, a window for it. False: there is no new device. */
+bool gpup_add_hostdev(struct gpup_edit *edit);
 /* Makes our <hostdev> name another function; what its user added to it stays. False: it does so
  * already. */
 bool gpup_set_hostdev(xmlNode *hostdev, const struct gpup_device *device, const char *adapter_id);
+/* Makes the <hostdev>s of the card's other functions those of edit->device. False: they are so
+ * already. *added: there are new ones. */
+bool gpup_set_companions(struct gpup_edit *edit, bool *added);
 /* gpup_undo_part() of what gpup_add_hostdev() noted. */
 void gpup_undo_hostdev(struct gpup_edit *edit, const char *what, const char *was);
 

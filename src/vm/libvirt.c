@@ -376,7 +376,10 @@ int gpup_manager_move(struct gpup_manager *manager, const char *vm,
     if (!before)
         return gpup_libvirt_error(err, vm);
     ret = gpup_domain_set_device(before, device, &after, err);
-    return ret == 0 && after ? define(connection, after, err) : ret;
+    if (ret < 0 || !after)
+        return ret;
+    ret = define(connection, after, err);
+    return ret == 0 ? note_ports(connection, domain, err) : ret;
 }
 
 /* ---- start and stop ---- */

@@ -180,6 +180,25 @@ xmlNode *gpup_xml_hostdev_of(const xmlNode *domain, const char *adapter_id)
     return NULL;
 }
 
+char gpup_xml_companion_number(const xmlNode *hostdev, const char *adapter_id)
+{
+    g_autofree char *prefix = g_strconcat(GPUP_DEVICE_ALIAS, adapter_id, "-", NULL);
+    xmlNode *alias = gpup_xml_child(hostdev, "alias", NULL);
+    g_autofree char *name = alias ? gpup_xml_attribute(alias, "name") : NULL;
+
+    return name && g_str_has_prefix(name, prefix) ? name[strlen(prefix)] : '\0';
+}
+
+xmlNode *gpup_xml_companion(const xmlNode *domain, const char *adapter_id, xmlNode *after)
+{
+    xmlNode *devices = gpup_xml_child(domain, "devices", NULL);
+    xmlNode *h = devices ? gpup_xml_child(devices, "hostdev", after) : NULL;
+
+    while (h && gpup_xml_companion_number(h, adapter_id) == '\0')
+        h = gpup_xml_child(devices, "hostdev", h);
+    return h;
+}
+
 /* Any base, as libvirt reads it; libvirt itself writes 0x.. */
 static bool read_part(const xmlNode *address, const char *name, guint64 most, guint64 *value)
 {

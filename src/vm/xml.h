@@ -47,6 +47,11 @@ xmlNode *gpup_xml_video_of(const xmlNode *domain, const char *adapter_id, int *i
 
 /* Our <hostdev> among the domain's, by its alias, or NULL. */
 xmlNode *gpup_xml_hostdev_of(const xmlNode *domain, const char *adapter_id);
+/* The adapter's next <hostdev> of another function of the same card, whose alias ends in that
+ * function's number; the first where after is NULL. */
+xmlNode *gpup_xml_companion(const xmlNode *domain, const char *adapter_id, xmlNode *after);
+/* That number, a digit; '\0': it is no such <hostdev>. */
+char gpup_xml_companion_number(const xmlNode *hostdev, const char *adapter_id);
 /* "0000:03:00.1": the PCI function that a <hostdev> gives away. False for anything else. */
 bool gpup_xml_hostdev_address(const xmlNode *hostdev, char address[GPUP_ADDRESS_SIZE]);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
 #include "fixture.h"
+#include "gpu/pci.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,6 +17,8 @@ static void start(struct fake *f)
                   "uuid=1");
     fake_order(f, "add 0000:03:00.1 vendor=0x8086 device=0x56c1 class=0x040300 driver=sound "
                   "with=" GPU);
+    fake_order(f, "add 0000:03:00.2 vendor=0x8086 device=0x56c2 class=0x060400 with=" GPU);
+    fake_order(f, "add 0000:04:00.0 vendor=0x8086 device=0x56c1 class=0x040300 driver=sound");
     fake_set_memory(f, GPU, 16 * GIB);
     fake_start(f);
 }
@@ -54,6 +57,15 @@ static void file_is(struct fake *f, const char *path, const char *value)
     g_assert_cmpstr(text, ==, value);
 }
 
+/* The sound function, and no more, stands in a VM's definition beside the GPU. */
+static void goes_along(struct fake *f, const char *address)
+{
+    g_autoptr(GPtrArray) found = gpup_pci_companions(f->sysfs, GPU);
+
+    g_assert_cmpuint(found->len, ==, 1);
+    g_assert_cmpstr(found->pdata[0], ==, address);
+}
+
 static void on_and_off(struct fake *f, gconstpointer data)
 {
     g_autofree char *message = NULL;
@@ -73,6 +85,7 @@ static void on_and_off(struct fake *f, gconstpointer data)
     g_assert_cmpuint(gpu->fixed_vram, ==, 16 * GIB);
     file_is(f, DIR "/driver_override", "vfio-pci");
     file_is(f, "sys/bus/pci/devices/0000:03:00.1/driver_override", "vfio-pci");
+    goes_along(f, "0000:03:00.1");
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -EINVAL);
     says(message, "gpup gpu passthrough 03:00.0 off");
     g_assert_cmpint(gpup_inventory_rescan(f->inventory, NULL), ==, 0);

@@ -16,6 +16,7 @@ BUILD = pathlib.Path(sys.argv[1])
 LAB = lablib.Lab(BUILD / "lab-guest", BUILD, kvm=lablib.kvm_works(BUILD))
 MIB = 1 << 20
 GUESTS = {}
+AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 
 
 def boot(*names, displays=lablib.VNC):
@@ -162,9 +163,45 @@ def shut_down_from_inside():
 
 
 def without_graphics():
-    boot("plain", displays="")
+    boot("plain", displays=AGENT)
     contains(GUESTS["plain"].gltest("info").get("renderer", ""), "virgl")
     draws("plain")
+
+
+def agent_says(script):
+    """What gpupd makes of a guest agent that runs this on its port (descriptor 3)."""
+    said, status = GUESTS["plain"].run(
+        "for p in /sys/class/virtio-ports/*; do"
+        " [ $(cat $p/name) != org.qemu.guest_agent.0 ] || port=/dev/${p##*/}; done;"
+        " (exec 3<>$port; %s; sleep 600) >/dev/null 2>&1 & echo $! >/tmp/stand-in" % script)
+    equal(status, 0, said)
+    try:
+        until = time.monotonic() + 60
+        while "state='connected'" not in LAB.run("virsh", "dumpxml", "plain").stdout:
+            if time.monotonic() > until:
+                raise AssertionError("libvirt sees no agent")
+            time.sleep(0.1)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            # 60 s are many times what it may take; it blocks nobody else meanwhile
+            asked = pool.submit(LAB.run, "gdbus", "call", "--system", "--timeout", "60", "-d", "org.gpup1",
+                                "-o", "/org/gpup1", "-m", "org.gpup1.Manager.GetGuest", "plain", "4318",
+                                check=False)
+            equal(LAB.json("vm", "show", "plain")["vm"]["state"], "running")
+            return asked.result()
+    finally:
+        GUESTS["plain"].run("kill -9 $(cat /tmp/stand-in)")
+        until = time.monotonic() + 60
+        while "state='disconnected'" not in LAB.run("virsh", "dumpxml", "plain").stdout:
+            if time.monotonic() > until:
+                raise AssertionError("libvirt does not see that the agent has gone")
+            time.sleep(0.1)
+
+
+def a_silent_guest_agent():
+    """It takes what it is asked and never answers; answers once and then no more; talks nonsense."""
+    once = "read -r line <&3; id=${line##*:}; echo '{\"return\":'${id%%[!0-9]*}'}' >&3"
+    for script in (":", once, "while read -r line <&3; do echo '{\"return\": [{]' >&3; done"):
+        contains(agent_says(script).stderr, "plain: its guest agent does not answer")
     end("plain")
 
 
@@ -200,7 +237,8 @@ def main():
         LAB.run("gpup", "gpu", "partition", "software", "4")
         run([(f.__name__.replace("_", " "), f) for f in (
             two_guests, the_limit, a_killed_renderer, stop_and_cont, gpupd_restarts_while_it_draws,
-            what_went_wrong_is_known, shut_down_from_inside, without_graphics, with_spice, shown)])
+            what_went_wrong_is_known, shut_down_from_inside, without_graphics,
+            a_silent_guest_agent, with_spice, shown)])
     finally:
         (BUILD / "lab-guest.log").write_text(LAB.log(), encoding="utf-8")
         LAB.stop()

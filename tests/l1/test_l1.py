@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from machine import FILES, PF, SHARED_PF, Machine, lablib  # noqa: E402
+from machine import FILES, PF, SHARED_PF, SOUND, Machine, lablib  # noqa: E402
 from taplib import Results, contains, equal  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
@@ -49,19 +49,19 @@ class Host:
 
     def start_gpupd(self):
         self.machine.sh("gpupd </dev/null >>/var/log/gpupd.log 2>&1 & "
-                        "gdbus wait --system --timeout 20 org.gpup1")
+                        "gdbus wait --system --timeout 60 org.gpup1")
 
     def kill_gpupd(self):
         self.machine.sh("pkill -9 -x gpupd; while pgrep -x gpupd; do sleep 0.1; done >/dev/null")
 
-    def gpup(self, *args, timeout=90):
+    def gpup(self, *args, timeout=180):
         return self.machine.run("gpup", *args, check=False, timeout=timeout)
 
     def ok(self, *args):
-        return self.machine.run("gpup", *args, timeout=90).stdout
+        return self.machine.run("gpup", *args, timeout=180).stdout
 
     def virsh(self, *args):
-        return self.machine.run("virsh", "-q", *args, check=False, timeout=90)
+        return self.machine.run("virsh", "-q", *args, check=False, timeout=180)
 
     def start_vm(self, name):
         """Its QEMU, with the function; the guest itself does nothing. What is said of a failure."""
@@ -84,13 +84,18 @@ class Host:
         return self.read(DEVICE + PF + "/sriov_numvfs")
 
     def driver(self, function):
-        return self.machine.sh("basename $(readlink %s%s/driver || echo none)" %
-                               (DEVICE, PF[:-1] + str(function))).stdout.strip()
+        return self.driver_of(PF[:-1] + str(function))
+
+    def driver_of(self, address):
+        return self.machine.sh("basename $(readlink %s%s/driver || echo none)" % (DEVICE, address)).stdout.strip()
+
+    def definition(self, vm):
+        return self.machine.run("virsh", "dumpxml", "--inactive", vm).stdout
 
     def names(self, vm):
         """The function that a VM's definition names."""
-        xml = self.virsh("dumpxml", "--inactive", vm).stdout
-        found = re.search(r"<source>\s*<address domain='0x0000' bus='0x(..)' slot='0x00' function='0x(.)'/>", xml)
+        found = re.search(r"<source>\s*<address domain='0x0000' bus='0x(..)' slot='0x00' function='0x(.)'/>",
+                          self.definition(vm))
         return "%s:00.%s" % found.groups() if found else None
 
     def findings(self):
@@ -104,7 +109,7 @@ class Host:
         self.machine.sh("echo %s >%s%s" % (value, PARAMETERS, name))
 
 
-def wait_for(what, condition, seconds=30):
+def wait_for(what, condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -196,9 +201,9 @@ class Gpus(Tests):
         """It goes on hanging while a VM starts on the other GPU. (Since Linux 6.18, and in its stable
         series, nobody can change a number of VFs meanwhile.)"""
         h = self.host
-        h.ok("gpu", "partition", SHARED, "2")
-        h.inject("hang", "0,1")
-        self.machine.sh("gpup gpu partition %s 0 >/tmp/hung 2>&1 &" % SHARED)
+        h.ok("gpu", "partition", GPU, "2")
+        h.inject("hang", "1,0")
+        self.machine.sh("gpup gpu partition %s 0 >/tmp/hung 2>&1 &" % GPU)
 
     def a_held_function(self):
         """Something else has a VF open: it is named, and nothing hangs."""
@@ -214,39 +219,48 @@ class Gpus(Tests):
         h.ok("gpu", "partition", GPU, "0")
 
     def a_whole_gpu(self):
-        """Never together with partitions."""
+        """With its sound, which is in its group, and never together with partitions."""
         h = self.host
-        h.ok("gpu", "passthrough", GPU, "on")
-        equal((h.gpu()["mode"], h.driver(0)), ("passthrough", "vfio-pci"))
-        fails(h.gpup("gpu", "partition", GPU, "2"), 2, "whole")
+        h.ok("gpu", "passthrough", SHARED, "on")
+        equal((h.gpu(SHARED)["mode"], h.driver_of(SHARED_PF)), ("passthrough", "vfio-pci"))
+        equal(h.driver_of(SOUND), "vfio-pci")
+        fails(h.gpup("gpu", "partition", SHARED, "2"), 2, "whole")
+        before = {}
         for name in ("vm1", "vm2"):
             h.define(name)
-            h.ok("assign", name, "--kind", "passthrough")
+            before[name] = h.definition(name)
+            contains(h.ok("assign", name, "--kind", "passthrough"), SOUND)
         equal(h.virsh("start", "vm1").stderr, "")
-        equal(h.holders(), ["vm1"])
+        equal(h.holders(SHARED), ["vm1"])
         fails(h.gpup("vm", "start", "vm2"), 3, "given whole to vm1")
-        fails(h.gpup("gpu", "passthrough", GPU, "off"), 3, "vm1")
+        fails(h.gpup("gpu", "passthrough", SHARED, "off"), 3, "vm1")
         wait_for("the guest lists its devices", lambda: "guest: end" in h.read("/tmp/vm1.serial"))
         # the configuration space is the emulated device's own: only of VFs does VFIO show what sysfs says
         contains(h.read("/tmp/vm1.serial"), "1b36:0010 register 0x")
+        contains(h.read("/tmp/vm1.serial"), "8086:293e")
         h.virsh("destroy", "vm1")
-        wait_for("it is free", lambda: h.holders() == [None])
-        h.ok("gpu", "passthrough", GPU, "off")
-        equal((h.gpu()["mode"], h.driver(0)), ("unused", "gpup_test_gpu"))
+        wait_for("it is free", lambda: h.holders(SHARED) == [None])
+        for name in ("vm1", "vm2"):
+            h.ok("unassign", name)
+            equal(h.definition(name), before[name])
+        h.ok("gpu", "passthrough", SHARED, "off")
+        equal((h.gpu(SHARED)["mode"], h.driver_of(SHARED_PF)), ("unused", "gpup_test_gpu"))
+        equal(h.driver_of(SOUND), "none")
 
     def a_driver_that_hung(self):
         """The GPU is shown as wedged; once the driver answers, it is as it was set up."""
         h = self.host
-        wait_for("it is given up", lambda: h.gpu(SHARED)["mode"] == "wedged", 90)
-        wait_for("it is said", lambda: SHARED in h.read("/tmp/hung"), 90)
-        fails(h.gpup("gpu", "partition", SHARED, "1"), 2, "cannot be partitioned")
+        wait_for("it is given up", lambda: h.gpu()["mode"] == "wedged")
+        wait_for("it is said", lambda: GPU in h.read("/tmp/hung"))
+        fails(h.gpup("gpu", "partition", GPU, "1"), 2, "cannot be partitioned")
         h.inject("hang", "0,0")
-        wait_for("it answers again", lambda: h.gpu(SHARED)["mode"] == "partitioned", 60)
-        equal(h.gpu(SHARED)["partition_count"], 2)
+        wait_for("it answers again", lambda: h.gpu()["mode"] == "partitioned")
+        equal(h.gpu()["partition_count"], 2)
 
     def a_shared_group(self):
         """No ACS before the GPU: its functions go to a VM together or not at all."""
         h = self.host
+        h.ok("gpu", "partition", SHARED, "2")
         h.define("vm4")
         h.ok("assign", "vm4", "--gpu", SHARED)
         contains(h.start_vm("vm4"), "IOMMU group")
@@ -306,7 +320,7 @@ class Vms(Tests):
         h.kill_gpupd()
         h.virsh("destroy", "vm3")
         h.start_gpupd()
-        wait_for("vm3's is free", lambda: h.holders() == ["vm2", None], 60)
+        wait_for("vm3's is free", lambda: h.holders() == ["vm2", None])
         equal(h.driver(2), "none")
         equal(h.driver(1), "vfio-pci")
         # stopped and started again at once: the start waits until it is cleared

@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "vm/adapter_xml.h"
 #include "vm/domain.h"
+#include "vm/xml.h"
 
 #include <errno.h>
 #include <glib.h>
@@ -166,6 +167,113 @@ static void forms(void)
     assert_same(xml, without);
 }
 
+/* ---- a whole GPU with its sound ---- */
+
+static const struct gpup_device card = {.form = GPUP_FORM_VFIO,
+                                        .address = "0000:03:00.0",
+                                        .companions = {"0000:03:00.1", "0000:03:00.2"},
+                                        .n_companions = 2};
+
+/* How many <hostdev>s give away one of these: "0000:03:00.1 0000:03:00.2", in the order they are
+ * in. */
+static char *given(const char *xml)
+{
+    xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, 0);
+    xmlNode *devices = gpup_xml_child(xmlDocGetRootElement(doc), "devices", NULL);
+    g_autoptr(GString) all = g_string_new(NULL);
+
+    for (xmlNode *h = gpup_xml_child(devices, "hostdev", NULL); h;
+         h = gpup_xml_child(devices, "hostdev", h)) {
+        char address[GPUP_ADDRESS_SIZE];
+
+        g_assert_true(gpup_xml_hostdev_address(h, address));
+        g_assert_true(gpup_xml_attribute_is(h, "managed", "yes"));
+        g_string_append_printf(all, "%s%s", all->len ? " " : "", address);
+    }
+    xmlFreeDoc(doc);
+    return g_strdup(all->str);
+}
+
+static void assert_given(const char *xml, const char *wanted)
+{
+    g_autofree char *addresses = given(xml);
+
+    g_assert_cmpstr(addresses, ==, wanted);
+}
+
+static void with_its_sound(void)
+{
+    static const struct gpup_device other = {.form = GPUP_FORM_VFIO,
+                                             .address = "0000:04:00.0",
+                                             .companions = {"0000:04:00.1"},
+                                             .n_companions = 1};
+    g_autofree char *xml = vm("", "", "");
+    g_autofree char *said = NULL;
+    g_autofree char *with = add(xml, &card, &said);
+    g_autofree char *again = add(with, &card, NULL);
+    g_autofree char *moved = move(with, &other);
+    g_autofree char *back = move(moved, &card);
+    g_autofree char *without = take_out(with, NULL);
+    g_autofree char *without_moved = take_out(moved, NULL);
+    g_autofree char *without_back = take_out(back, NULL);
+    struct gpup_domain_info info;
+
+    assert_given(with, "0000:03:00.0 0000:03:00.1 0000:03:00.2");
+    assert_has(said, "0000:03:00.2");
+    read_info(with, &info);
+    g_assert_cmpstr(info.address, ==, "0000:03:00.0");
+    g_assert_null(info.others[0]); /* they are not by hand */
+    gpup_domain_info_clear(&info);
+    assert_same(with, again);
+    assert_given(moved, "0000:04:00.0 0000:04:00.1");
+    assert_given(back, "0000:03:00.0 0000:03:00.1 0000:03:00.2");
+    assert_same(xml, without);
+    assert_same(xml, without_moved);
+    assert_same(xml, without_back);
+}
+
+/* What a user takes out stays out, and what is there by hand is not given twice. */
+static void sound_of_the_user(void)
+{
+    g_autofree char *xml = vm("", "", "");
+    g_autofree char *with = add(xml, &card, NULL);
+    const char *end = strstr(strstr(with, "-1\"/>"), "</hostdev>") + strlen("</hostdev>");
+    const char *begin = g_strrstr_len(with, end - with, "<hostdev");
+    g_autofree char *taken = g_strdup_printf("%.*s%s", (int)(begin - with), with, end);
+    g_autofree char *again = add(taken, &card, NULL);
+    g_autofree char *same = move(taken, &card);
+    g_autofree char *without = take_out(taken, NULL);
+    g_autofree char *by_hand = edited(
+        xml, "<memballoon",
+        "<hostdev mode='subsystem' type='pci' managed='yes'><source><address bus='3' slot='0' "
+        "function='1'/></source></hostdev><memballoon");
+    g_autofree char *both = add(by_hand, &card, NULL);
+    g_autofree char *without_ours = take_out(both, NULL);
+
+    assert_given(taken, "0000:03:00.0 0000:03:00.2");
+    assert_same(taken, again);
+    g_assert_null(same);
+    assert_same(xml, without);
+    assert_given(both, "0000:03:00.1 0000:03:00.0 0000:03:00.2");
+    assert_same(by_hand, without_ours);
+}
+
+/* One that was assigned before it went along gets it when it is assigned again. */
+static void sound_later(void)
+{
+    struct gpup_device alone = card;
+    g_autofree char *xml = vm("", "", "");
+    g_autofree char *before = NULL, *after = NULL, *without = NULL;
+
+    alone.n_companions = 0;
+    before = add(xml, &alone, NULL);
+    assert_given(before, "0000:03:00.0");
+    after = add(before, &card, NULL);
+    assert_given(after, "0000:03:00.0 0000:03:00.1 0000:03:00.2");
+    without = take_out(after, NULL);
+    assert_same(xml, without);
+}
+
 /* By libvirt's own schema and parser. */
 static void libvirt_takes_it(void)
 {
@@ -180,7 +288,12 @@ static void libvirt_takes_it(void)
     g_assert_nonnull(connection);
     for (size_t i = 0; i < G_N_ELEMENTS(forms_of); i++) {
         const struct gpup_device device = {
-            .form = forms_of[i], .address = "0000:41:00.4", .memory = 64 * GIB};
+            .form = forms_of[i],
+            .address = "0000:41:00.4",
+            .memory = 64 * GIB,
+            .companions = {"0000:41:00.5"},
+            .n_companions = forms_of[i] == GPUP_FORM_VFIO ? 1 : 0,
+        };
         g_autofree char *with = add(xml, &device, NULL);
         virDomain *domain = virDomainDefineXMLFlags(connection, with, VIR_DOMAIN_DEFINE_VALIDATE);
         char *stored = domain ? virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE) : NULL;
@@ -348,6 +461,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/hostdev/function", a_function);
     g_test_add_func("/hostdev/forms", forms);
+    g_test_add_func("/hostdev/sound", with_its_sound);
+    g_test_add_func("/hostdev/sound/user", sound_of_the_user);
+    g_test_add_func("/hostdev/sound/later", sound_later);
     g_test_add_func("/hostdev/libvirt", libvirt_takes_it);
     g_test_add_func("/hostdev/move", moving_keeps_the_rest);
     g_test_add_func("/hostdev/again", assigning_again);
