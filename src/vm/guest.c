@@ -118,15 +118,27 @@ static const char *parameter(virTypedParameter *params, int n, const char *name)
     return virTypedParamsGetString(params, n, name, &text) == 1 ? text : NULL;
 }
 
+/* libvirt's, which may quote what the guest has sent: one line of it. */
+static char *reason(void)
+{
+    const char *message = virGetLastErrorMessage();
+    char *line = g_utf8_make_valid(message, (gssize)strcspn(message, "\n"));
+
+    gpup_text_clean(line, false);
+    return line;
+}
+
 static int ask_system(virDomain *domain, const char *vm, struct gpup_guest *guest,
                       struct gpup_error **err)
 {
     virTypedParameter *params = NULL;
     int n = 0;
 
-    if (virDomainGetGuestInfo(domain, VIR_DOMAIN_GUEST_INFO_OS, &params, &n, 0) < 0)
-        return gpup_error_set(err, EOPNOTSUPP, "%s: its guest agent does not answer (%s)", vm,
-                              virGetLastErrorMessage());
+    if (virDomainGetGuestInfo(domain, VIR_DOMAIN_GUEST_INFO_OS, &params, &n, 0) < 0) {
+        g_autofree char *why = reason();
+
+        return gpup_error_set(err, EOPNOTSUPP, "%s: its guest agent does not answer (%s)", vm, why);
+    }
     guest->system = clean(parameter(params, n, "os.pretty-name"));
     if (!guest->system)
         guest->system = clean(parameter(params, n, "os.name"));

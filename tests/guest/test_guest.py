@@ -4,6 +4,7 @@
 display, and over stop, reboot and a renderer's death."""
 import concurrent.futures
 import pathlib
+import re
 import sys
 import threading
 import time
@@ -168,40 +169,47 @@ def without_graphics():
     draws("plain")
 
 
+def wait_for_agent(state):
+    """Until libvirt sees the agent's port open, or not."""
+    until = time.monotonic() + 60
+    while True:
+        found = re.search(r"name='org.qemu.guest_agent.0' state='(\w+)'", LAB.run("virsh", "dumpxml", "plain").stdout)
+        if found and found.group(1) == state:
+            return
+        if time.monotonic() > until:
+            raise AssertionError("the guest agent is not %s" % state)
+        time.sleep(0.1)
+
+
 def agent_says(script):
     """What gpupd makes of a guest agent that runs this on its port (descriptor 3)."""
     said, status = GUESTS["plain"].run(
         "for p in /sys/class/virtio-ports/*; do"
         " [ $(cat $p/name) != org.qemu.guest_agent.0 ] || port=/dev/${p##*/}; done;"
-        " (exec 3<>$port; %s; sleep 600) >/dev/null 2>&1 & echo $! >/tmp/stand-in" % script)
+        " (exec 3<>$port; %s; exec sleep 600) >/dev/null 2>&1 & echo $! >/tmp/stand-in" % script)
     equal(status, 0, said)
-    try:
-        until = time.monotonic() + 60
-        while "state='connected'" not in LAB.run("virsh", "dumpxml", "plain").stdout:
-            if time.monotonic() > until:
-                raise AssertionError("libvirt sees no agent")
-            time.sleep(0.1)
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            # 60 s are many times what it may take; it blocks nobody else meanwhile
-            asked = pool.submit(LAB.run, "gdbus", "call", "--system", "--timeout", "60", "-d", "org.gpup1",
-                                "-o", "/org/gpup1", "-m", "org.gpup1.Manager.GetGuest", "plain", "4318",
-                                check=False)
-            equal(LAB.json("vm", "show", "plain")["vm"]["state"], "running")
-            return asked.result()
-    finally:
-        GUESTS["plain"].run("kill -9 $(cat /tmp/stand-in)")
-        until = time.monotonic() + 60
-        while "state='disconnected'" not in LAB.run("virsh", "dumpxml", "plain").stdout:
-            if time.monotonic() > until:
-                raise AssertionError("libvirt does not see that the agent has gone")
-            time.sleep(0.1)
+    wait_for_agent("connected")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        # 60 s are many times what it may take; it blocks nobody else meanwhile
+        asked = pool.submit(LAB.run, "gdbus", "call", "--system", "--timeout", "60", "-d", "org.gpup1",
+                            "-o", "/org/gpup1", "-m", "org.gpup1.Manager.GetGuest", "plain", "4318",
+                            check=False)
+        equal(LAB.json("vm", "show", "plain")["vm"]["state"], "running")
+        said = asked.result().stderr
+    GUESTS["plain"].run("kill -9 $(cat /tmp/stand-in)")
+    wait_for_agent("disconnected")
+    return said
 
 
 def a_silent_guest_agent():
     """It takes what it is asked and never answers; answers once and then no more; talks nonsense."""
     once = "read -r line <&3; id=${line##*:}; echo '{\"return\":'${id%%[!0-9]*}'}' >&3"
-    for script in (":", once, "while read -r line <&3; do echo '{\"return\": [{]' >&3; done"):
-        contains(agent_says(script).stderr, "plain: its guest agent does not answer")
+    nonsense = "while read -r line <&3; do printf '{\"return\": [{\\033[31m]\\n' >&3; done"
+    for script in (once, nonsense, ":"):
+        said = agent_says(script)
+        contains(said, "plain: its guest agent does not answer")
+        equal(len(said.strip().split("\n")), 1, said)
+        equal("\033" in said, False, said)
     end("plain")
 
 

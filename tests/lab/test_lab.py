@@ -540,6 +540,99 @@ def other_back_ends():
     fails(result, 1, "not one of gpup's", "/usr/lib/qemu/vhost-user-gpu")
 
 
+NVIDIA = """\
+set -e
+cd /run
+rm -rf sysfs usr
+mkdir -p sysfs/bus/pci/drivers/nvidia sysfs/module/nvidia_vgpu_vfio sysfs/kernel usr/lib/nvidia %(more)s
+pf=0000:41:00.0
+device() {
+    d=sysfs/bus/pci/devices/$1
+    mkdir -p $d sysfs/kernel/iommu_groups/$2/devices
+    echo 0x10de >$d/vendor; echo 0x25b6 >$d/device; echo 0x030200 >$d/class
+    ln -s ../../drivers/nvidia $d/driver
+    ln -s ../../../../kernel/iommu_groups/$2 $d/iommu_group
+    ln -s ../../../../bus/pci/devices/$1 sysfs/kernel/iommu_groups/$2/devices/$1
+}
+device $pf 1
+echo 4 >$d/sriov_totalvfs; echo 0 >$d/sriov_numvfs
+for i in 4 5 6 7; do
+    device 0000:41:00.$i $i
+    ln -s ../$pf $d/physfn
+    %(vf)s
+done
+cat >usr/lib/nvidia/sriov-manage <<'X'
+#!/bin/sh
+cd /run/sysfs/bus/pci/devices/$2
+rm -f virtfn*
+if [ $1 = -d ]; then echo 0 >sriov_numvfs; exit; fi
+for i in 0 1 2 3; do ln -s ../0000:41:00.$((i + 4)) virtfn$i; done
+echo 4 >sriov_numvfs
+X
+chmod +x usr/lib/nvidia/sriov-manage
+echo --sysfs=/run/sysfs >/run/gpupd.options
+"""
+NVIDIA_FORMS = {
+    "vendor": ("", "mkdir $d/nvidia; echo 0 >$d/nvidia/current_vgpu_type;"
+               " printf 'ID : vGPU Name\\n7 : NVIDIA A2-4Q\\n' >$d/nvidia/creatable_vgpu_types"),
+    "mdev": ("sysfs/class/mdev_bus", "t=$d/mdev_supported_types/nvidia-7; mkdir -p $t; echo NVIDIA A2-4Q >$t/name;"
+             " echo 1 >$t/available_instances; : >$t/create"),
+}
+
+
+def restart_gpupd():
+    LAB.run("pkill", "-x", "gpupd")
+    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
+    start_gpupd()
+
+
+def is_ours(hostdev, form, adapter):
+    contains(hostdev, "<alias name='ua-gpup-%s'/>" % adapter)
+    if form == "mdev":
+        contains(hostdev, "type='mdev' managed='no' model='vfio-pci'")
+        contains(hostdev, "<address uuid='%s'/>" % adapter)
+    else:
+        contains(hostdev, "type='pci' managed='no'")
+        contains(hostdev, "<address domain='0x0000' bus='0x41' slot='0x00' function='0x4'/>")
+
+
+def with_a_vgpu(form):
+    LAB.run("gpup", "gpu", "partition", "41:00.0", "4")
+    before = define("win")
+    LAB.run("gpup", "assign", "win", "--kind", "sriov")
+    element = re.search(r"<[^<]*urn:gpup:adapter:1[^>]*>", definition("win")).group(0)
+    adapter = re.search(r""" id=["']([0-9a-f-]{36})""", element).group(1)
+    LAB.run("sh", "-c", "virsh dumpxml --inactive win >/tmp/w.xml; virsh -q define --validate /tmp/w.xml")
+    is_ours(re.search(r"<hostdev.*?</hostdev>", definition("win"), re.S).group(0), form, adapter)
+    refused = sh("virsh", "start", "win")
+    contains(refused.stderr, "Failed to start domain")
+    if "gpup" in refused.stderr:
+        raise AssertionError("it is not libvirt that refuses: " + refused.stderr)
+    contains(str([e["kind"] for e in LAB.json("events", "--vm", "win")["events"]]), "start")
+    if form == "mdev":
+        equal(LAB.run("cat", "/run/sysfs/bus/pci/devices/0000:41:00.4/mdev_supported_types/nvidia-7/create")
+              .stdout, adapter)
+    wait_for("it is free again", lambda: {
+        p["state"] for p in LAB.json("gpu", "show", "41:00.0")["gpu"]["partitions"]} == {"free"})
+    LAB.run("gpup", "unassign", "win")
+    equal(definition("win"), before)
+    undefine("win")
+    LAB.run("gpup", "gpu", "partition", "41:00.0", "0")
+
+
+def what_libvirt_takes():
+    """VMs with a vGPU in both of its forms: the GPU is made up, so that libvirt's QEMU driver takes the
+    definition, has gpup ready the vGPU, and then finds no such device."""
+    try:
+        for form, (more, vf) in NVIDIA_FORMS.items():
+            LAB.run("sh", "-c", NVIDIA % {"more": more, "vf": vf})
+            restart_gpupd()
+            with_a_vgpu(form)
+    finally:
+        LAB.run("rm", "-rf", "/run/gpupd.options", "/run/sysfs", "/run/usr")
+        restart_gpupd()
+
+
 def main():
     lablib.stage(BUILD, LAB.installed)
     LAB.start("[software]\nmemory=2G\n")
@@ -547,7 +640,8 @@ def main():
              bad_input, dry_runs_change_nothing, live_changes, shares_that_nothing_holds, windows_guests,
              a_copied_definition, others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms,
              who_did_what, refusals_read_the_same, restart_for_it, metrics, who_may,
-             strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends)
+             strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends,
+             what_libvirt_takes)
     wanted = sys.argv[2:]
     try:
         LAB.run("gpup", "gpu", "partition", "software", "4")
