@@ -176,15 +176,17 @@ static int set_knob(const struct gpup_target *t, unsigned vf, enum knob knob, ui
 }
 
 /* Whether it may be set at all: lockdown lets debugfs be seen and not written. Writes what is
- * there. */
+ * there. Any other error is of that moment, and said when it is set. */
 static bool may_set(const struct gpup_target *t, enum knob knob)
 {
     g_autoptr(GPtrArray) files = knob_files(t, 1, knob);
     uint64_t value;
+    int ret;
 
     if (files->len == 0 || !gpup_sysfs_read_number(files->pdata[0], "", &value))
         return false;
-    return gpup_sysfs_write_number(files->pdata[0], "", value) == 0;
+    ret = gpup_sysfs_write_number(files->pdata[0], "", value);
+    return ret != -EPERM && ret != -EACCES && ret != -EROFS;
 }
 
 /* ---- memory ---- */

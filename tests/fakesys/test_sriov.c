@@ -88,8 +88,18 @@ static void errors(struct fake *f, gconstpointer data)
         int code;
         const char *part;
     } cases[] = {
-        {ENOMEM, "Above 4G Decoding"}, {EIO, "dmesg"},    {EPERM, "lockdown"},
-        {ENODEV, "firmware"},          {ENOSPC, "4 VFs"}, {EBUSY, "gpup rescan"},
+        {ENOMEM, "Above 4G Decoding"},
+        {EIO, "dmesg"},
+        {EPERM, "lockdown"},
+        {EACCES, "lockdown"},
+        {ENODEV, "firmware"},
+        {ENOSYS, "firmware"},
+        {EOPNOTSUPP, "firmware"},
+        {ENOSPC, "4 VFs"},
+        {EINVAL, "4 VFs"},
+        {ERANGE, "fewer than 4 VFs"},
+        {EBUSY, "gpup rescan"},
+        {ENOENT, "cannot make VFs: a newer one"},
     };
 
     start(f);

@@ -113,6 +113,36 @@ static void equal_sizes(struct fake *f, gconstpointer data)
     g_assert_true(fake_give_back(f, GPU, 0));
 }
 
+/* What the driver and its firmware refuse when a VM starts is said, and it does not start without
+ * its quota. */
+static void refused(struct fake *f, gconstpointer data)
+{
+    static const struct {
+        int code;
+        const char *part;
+    } cases[] = {
+        {EIO, "its firmware refused"},
+        {EUCLEAN, "its GTs are set differently"},
+        {ENOMEM, "bytes left"},
+        {EOPNOTSUPP, "vram_quota: Operation not supported"},
+        {EINVAL, "vram_quota: Invalid argument"},
+    };
+
+    start(f, "admin");
+    g_assert_cmpint(fake_partition(f, GPU, 2, NULL), ==, 0);
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *message = NULL;
+
+        fake_order(f, "fail " GPU " quota %d", cases[i].code);
+        g_assert_cmpint(fake_prepare(f, GPU, 0, 4 * GIB, 500000, &message), ==, -cases[i].code);
+        says(message, cases[i].part);
+        fake_order(f, "fail " GPU " quota 0");
+        g_assert_true(fake_give_back(f, GPU, 0));
+        g_assert_cmpuint(number(f, PROFILE, 1, "vram_quota"), ==, 0);
+    }
+    g_assert_cmpint(fake_prepare(f, GPU, 0, 4 * GIB, 500000, NULL), ==, 0);
+}
+
 static void no_sizes(struct fake *f, gconstpointer data)
 {
     start(f, "admin-novram");
@@ -206,6 +236,7 @@ int main(int argc, char **argv)
         {"/xe/sizes-from-grants", sizes_from_grants},
         {"/xe/older-kernels", knobs_of_older_kernels},
         {"/xe/equal-sizes", equal_sizes},
+        {"/xe/refused", refused},
         {"/xe/no-sizes", no_sizes},
         {"/xe/memory-told-late", memory_told_late},
         {"/xe/no-room", no_room},

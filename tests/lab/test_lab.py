@@ -561,8 +561,7 @@ for i in 4 5 6 7; do
     ln -s ../$pf $d/physfn
     %(vf)s
 done
-cat >usr/lib/nvidia/sriov-manage <<'X'
-#!/bin/sh
+{ echo '#!/bin/sh'; cat; } >usr/lib/nvidia/sriov-manage <<'X'
 cd /run/sysfs/bus/pci/devices/$2
 rm -f virtfn*
 if [ $1 = -d ]; then echo 0 >sriov_numvfs; exit; fi
