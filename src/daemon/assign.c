@@ -8,6 +8,8 @@
 #include "daemon/authority.h"
 #include "daemon/preview.h"
 #include "daemon/provisional.h"
+#include "daemon/restart.h"
+#include "fault/fault.h"
 
 #include <errno.h>
 #include <string.h>
@@ -181,23 +183,6 @@ static int build_adapter(struct gpup_call *call, const char *vm, GVariant *entri
     return ret;
 }
 
-/* The guest is asked: what it has open is its own to save. */
-static int restart(struct gpup_call *call, struct gpup_error **err)
-{
-    struct gpup_manager *manager = gpup_vms_manager(call->daemon->vms);
-    struct assignment *a = call->data;
-
-    if (gpup_manager_stop(manager, a->vm, false, gpup_call_number(call, "timeout", 60), err) < 0)
-        return gpup_error_wrap(err,
-                               "the change is made and takes effect at the next start of %s, "
-                               "but it was not restarted",
-                               a->vm);
-    if (gpup_manager_start(manager, a->vm, NULL, err) < 0)
-        return gpup_error_wrap(
-            err, "the change is made and %s was shut down, but it does not start", a->vm);
-    return 0;
-}
-
 /* In a worker; adapter NULL: takes it away. */
 static int change_work(struct gpup_call *call, struct gpup_error **err)
 {
@@ -212,8 +197,9 @@ static int change_work(struct gpup_call *call, struct gpup_error **err)
     if (ret < 0)
         return ret;
     take_lines(call, lines);
-    if (a->restart)
-        ret = restart(call, err);
+    if (a->restart) /* the guest is asked: what it has open is its own to save */
+        ret = gpup_restart(call->daemon->restarts, a->vm, call->user,
+                           gpup_call_number(call, "timeout", 60), err);
     gpup_manager_get(manager, a->vm, &a->after, NULL); /* whoever is answered sees it changed */
     return ret;
 }
@@ -270,8 +256,10 @@ static int change_live(struct gpup_call *call, bool dry_run, struct gpup_grant *
         return -EINVAL;
     gpup_server_usage(d->server, claim->adapter, &usage, &pid);
     ret = gpup_host_regrant(d->host, claim, a->adapter, usage.vram_used, dry_run, grant, err);
-    if (ret == 0 && !dry_run)
+    if (ret == 0 && !dry_run) {
         gpup_server_regrant(d->server, claim->adapter);
+        GPUP_FAULT("gpupd.live.told");
+    }
     return ret;
 }
 

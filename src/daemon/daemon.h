@@ -20,6 +20,7 @@ struct gpup_daemon {
     struct gpup_arbiters *arbiters;
     struct gpup_server *server;
     struct gpup_vms *vms;
+    struct gpup_restarts *restarts;
     struct gpup_bus *bus;
     guint checking;        /* soon (provisional.c) */
     bool adopting;         /* a VM that runs without a claim is being looked at */

@@ -106,13 +106,14 @@ static char *whole_key(const char *address, const char *pci_id, void *data)
 static void inventory_changed(void *data)
 {
     gpup_host_apply_to_recovered(data);
+    gpup_host_note_cleared(data);
     gpup_host_check_cleared(data);
     gpup_host_tell(data);
 }
 
 static int make_folders(const struct gpup_folders *folders, struct gpup_error **err)
 {
-    static const char *const below[] = {"reservations", "vm"};
+    static const char *const below[] = {"reservations", "vm", "underway", "restarts"};
 
     if (g_mkdir_with_parents(folders->run, 0755) < 0 ||
         g_mkdir_with_parents(folders->state, 0700) < 0)
@@ -121,8 +122,8 @@ static int make_folders(const struct gpup_folders *folders, struct gpup_error **
     for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
         g_autofree char *path = g_build_filename(folders->run, below[i], NULL);
 
-        /* libvirt looks at vm/ADAPTER; reservations are nobody's business */
-        if (g_mkdir_with_parents(path, 0755) < 0 || chmod(path, i == 0 ? 0700 : 0755) < 0)
+        /* libvirt looks at vm/ADAPTER; the rest is nobody's business */
+        if (g_mkdir_with_parents(path, 0755) < 0 || chmod(path, i == 1 ? 0755 : 0700) < 0)
             return gpup_error_set(err, errno, "the folder %s cannot be made: %s", path,
                                   g_strerror(errno));
     }
@@ -156,6 +157,7 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
     h->claims =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpup_claim_free);
     h->wedged = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    h->clearing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     h->problems = g_ptr_array_new_with_free_func(g_free);
     h->pending = g_ptr_array_new();
     h->waiting = g_ptr_array_new();
@@ -167,6 +169,7 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
     gpup_host_apply_stored(h, true);
     gpup_host_apply_to_recovered(h); /* none yet: those that are wedged are remembered */
     gpup_host_adopt_claims(h);
+    gpup_host_clear_on(h);
     gpup_inventory_on_change(h->inventory, inventory_changed, h);
     h->changed = changed;
     h->data = data;
@@ -180,6 +183,7 @@ void gpup_host_free(struct gpup_host *h)
     gpup_host_orphan_pending(h);
     g_hash_table_unref(h->claims);
     g_hash_table_unref(h->wedged);
+    g_hash_table_unref(h->clearing);
     g_ptr_array_unref(h->problems);
     gpup_inventory_free(h->inventory);
     g_free(h);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
 #include "core/units.h"
+#include "daemon/device.h"
 #include "daemon/host_internal.h"
 #include "daemon/store.h"
+#include "daemon/underway.h"
 #include "fault/fault.h"
 
 #include <errno.h>
@@ -60,6 +62,69 @@ void gpup_host_tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
                         claim->vm, partition);
 }
 
+/* ---- clearing hardware after a VM ---- */
+
+static bool is_clearing(struct gpup_host *h, const char *address)
+{
+    size_t n, gpu;
+    unsigned slot;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    return gpup_slot_find(gpus, n, address, &gpu, &slot) &&
+           strcmp(gpus[gpu]->slots[slot].adapter, GPUP_CLEARING) == 0;
+}
+
+void gpup_host_note_cleared(struct gpup_host *h)
+{
+    GHashTableIter iter;
+    void *address;
+
+    g_hash_table_iter_init(&iter, h->clearing);
+    while (g_hash_table_iter_next(&iter, &address, NULL)) {
+        if (is_clearing(h, address))
+            continue;
+        GPUP_FAULT("gpupd.release.cleared");
+        gpup_underway_end(h->folders->run, address);
+        g_hash_table_iter_remove(&iter);
+    }
+}
+
+/* Written down first: whoever comes after us finds no reservation any more. */
+static int give_back(struct gpup_host *h, struct gpup_gpu *gpu, unsigned slot,
+                     struct gpup_error **err)
+{
+    const struct gpup_slot *s = &gpu->slots[slot];
+    g_autofree char *address = g_strdup(s->function.address);
+
+    if (*address)
+        gpup_underway_begin(h->folders->run, address, s->adapter);
+    if (gpup_inventory_give_back(h->inventory, gpu, slot, err) < 0)
+        return -EIO;
+    if (*address)
+        g_hash_table_add(h->clearing, g_steal_pointer(&address));
+    gpup_host_note_cleared(h);
+    return 0;
+}
+
+void gpup_host_clear_on(struct gpup_host *h)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        for (unsigned k = 0; k < gpus[i]->n_slots; k++) {
+            const struct gpup_slot *s = &gpus[i]->slots[k];
+            g_autofree char *adapter = gpup_underway_peek(h->folders->run, s->function.address);
+            const struct gpup_grant none = {0};
+
+            if (!adapter || !*adapter || !gpup_slot_is_free(s))
+                continue;
+            if (gpup_inventory_take(h->inventory, gpus[i], k, adapter, "a VM", &none, NULL) == 0)
+                give_back(h, gpus[i], k, NULL);
+        }
+    }
+}
+
 void gpup_host_drop_claim(struct gpup_host *h, const char *adapter, const char *user)
 {
     struct gpup_claim *claim = gpup_host_claim(h, adapter);
@@ -74,7 +139,7 @@ void gpup_host_drop_claim(struct gpup_host *h, const char *adapter, const char *
     }
     if (gpu && claim->slot < gpu->n_slots &&
         strcmp(gpu->slots[claim->slot].adapter, claim->adapter) == 0 &&
-        gpup_inventory_give_back(h->inventory, gpu, claim->slot, &err) < 0)
+        give_back(h, gpu, claim->slot, &err) < 0)
         g_warning("freeing %s's partition: %s", claim->vm, gpup_error_message(err));
     gpup_host_tell_claim(h, claim, GPUP_EVENT_STOP, user);
     GPUP_FAULT("gpupd.release.given-back");
@@ -160,6 +225,7 @@ int gpup_host_regrant(struct gpup_host *h, struct gpup_claim *claim,
     if (ret == 0 && !dry_run) {
         claim->grant = grant;
         ret = gpup_claim_save(h->folders->run, claim, err);
+        GPUP_FAULT("gpupd.live.saved");
         if (ret < 0)
             claim->grant = before;
         else

@@ -22,6 +22,7 @@ struct gpup_host {
     struct gpup_events *events;
     struct gpup_health *health;
     GHashTable *wedged; /* keys of GPUs that did not answer when it was last looked */
+    GHashTable *clearing; /* addresses of functions that are being cleared */
     gint64 asked;       /* monotonic, us: when wedged GPUs were asked again last */
     bool unsure;        /* a reservation was lost: a VM may run that is not known of */
     gint64 settled;     /* monotonic, us: when a partition was freed or a start refused last */
@@ -59,6 +60,12 @@ void gpup_host_apply_stored(struct gpup_host *h, bool wait);
 /* GPUs that were wedged and answer again get what is stored of them. */
 void gpup_host_apply_to_recovered(struct gpup_host *h);
 
+/* A change of the GPU at this address failed half way: asks what there is now, and makes what is
+ * stored. */
+void gpup_host_repair(struct gpup_host *h, const char *address);
+/* Nothing is under way any more on the GPU at this address, unless its driver still hangs. */
+void gpup_host_change_ended(struct gpup_host *h, const char *address);
+
 /* ---- host_claims.c ---- */
 
 /* Takes up the reservations of this boot. */
@@ -66,6 +73,10 @@ void gpup_host_adopt_claims(struct gpup_host *h);
 /* Takes the slot and writes it down, or neither. The claim is the host's then. */
 int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
                    struct gpup_error **err);
+/* Clears what a gpupd that was killed had not finished clearing. */
+void gpup_host_clear_on(struct gpup_host *h);
+/* Forgets what has been cleared. */
+void gpup_host_note_cleared(struct gpup_host *h);
 /* Frees it, at once or when its partition is ready. */
 void gpup_host_drop_claim(struct gpup_host *h, const char *adapter, const char *user);
 

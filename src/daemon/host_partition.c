@@ -3,6 +3,7 @@
 #include "core/units.h"
 #include "daemon/host_internal.h"
 #include "daemon/store.h"
+#include "daemon/underway.h"
 #include "fault/fault.h"
 
 #include <errno.h>
@@ -45,6 +46,9 @@ struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *h, struct gpup
 {
     struct gpup_change *change = gpup_inventory_begin_passthrough(h->inventory, gpu, on, err);
 
+    if (change)
+        gpup_underway_begin(h->folders->run, gpu->id, "");
+    GPUP_FAULT("gpupd.passthrough.begun");
     gpup_host_tell(h);
     return change;
 }
@@ -52,16 +56,25 @@ struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *h, struct gpup
 int gpup_host_end_passthrough(struct gpup_host *h, struct gpup_change *change, const char *key,
                               bool on, GPtrArray *lines, struct gpup_error **err)
 {
-    int ret = gpup_change_end(change, err);
     struct gpup_gpu *gpu = gpup_host_gpu_by_key(h, key);
+    g_autofree char *address = g_strdup(gpu ? gpu->id : "");
+    int ret = gpup_change_end(change, err);
 
+    GPUP_FAULT("gpupd.passthrough.made");
+    gpu = gpup_host_gpu_by_key(h, key);
     if (ret == 0 && !gpu) {
+        gpup_host_change_ended(h, address);
         gpup_host_tell(h);
         return gpup_error_set(err, ENODEV,
                               "the GPU is not in this host any more: gpup rescan shows what is");
     }
     if (ret == 0)
         ret = gpup_store_set_whole(h->folders->state, gpu, on, err);
+    GPUP_FAULT("gpupd.passthrough.stored");
+    if (ret < 0)
+        gpup_host_repair(h, address);
+    else
+        gpup_host_change_ended(h, address);
     if (ret == 0)
         g_ptr_array_add(lines, gpup_host_describe_passthrough(gpu, on));
     gpup_host_tell(h);
@@ -73,6 +86,9 @@ struct gpup_change *gpup_host_begin_partition(struct gpup_host *h, struct gpup_g
 {
     struct gpup_change *change = gpup_inventory_begin_partition(h->inventory, gpu, count, err);
 
+    if (change)
+        gpup_underway_begin(h->folders->run, gpu->id, "");
+    GPUP_FAULT("gpupd.partition.begun");
     gpup_host_tell(h);
     return change;
 }
@@ -82,11 +98,13 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
 {
     struct gpup_gpu *gpu = gpup_host_gpu_by_key(h, key);
     unsigned before = gpu ? (unsigned)gpu->n_slots : 0;
+    g_autofree char *address = g_strdup(gpu ? gpu->id : "");
     int ret = gpup_change_end(change, err);
 
     GPUP_FAULT("gpupd.partition.made");
     gpu = gpup_host_gpu_by_key(h, key);
     if (ret == 0 && !gpu) {
+        gpup_host_change_ended(h, address);
         gpup_host_tell(h);
         return gpup_error_set(err, ENODEV,
                               "the GPU is not in this host any more: gpup rescan shows what is");
@@ -97,6 +115,10 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
             gpup_inventory_partition(h->inventory, gpu, before, NULL);
     }
     GPUP_FAULT("gpupd.partition.stored");
+    if (ret < 0)
+        gpup_host_repair(h, address);
+    else
+        gpup_host_change_ended(h, address);
     if (ret == 0)
         g_ptr_array_add(lines, gpup_host_describe(gpu, count));
     gpup_host_tell(h);

@@ -2,6 +2,9 @@
 #include "core/error.h"
 #include "daemon/host_internal.h"
 #include "daemon/store.h"
+#include "daemon/underway.h"
+#include "gpu/change.h"
+#include "gpu/provider.h"
 
 #include <errno.h>
 #include <string.h>
@@ -27,6 +30,26 @@ static void report_foreign(struct gpup_host *h, const struct gpup_gpu *gpu, unsi
             id, gpu->n_slots, id, gpu->n_slots);
 }
 
+static struct gpup_gpu *gpu_at(struct gpup_host *h, const char *id)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->id, id) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
+/* A gpupd that was killed was changing it: how it is now is no one else's doing. */
+static bool was_changing(struct gpup_host *h, const struct gpup_gpu *gpu)
+{
+    g_autofree char *text = gpup_underway_peek(h->folders->run, gpu->id);
+
+    return text && !*text;
+}
+
 /* A GPU that is given whole to VMs: what is stored is done, what somebody else did is said. */
 static struct gpup_change *begin_whole(struct gpup_host *h, struct gpup_gpu *gpu)
 {
@@ -35,12 +58,12 @@ static struct gpup_change *begin_whole(struct gpup_host *h, struct gpup_gpu *gpu
     GPUP_AUTO_ERROR err = NULL;
     struct gpup_change *change = NULL;
 
-    if (wanted && !is && !gpu->changing)
-        change = gpup_inventory_begin_passthrough(h->inventory, gpu, true, &err);
+    if (!gpu->changing && ((wanted && !is) || (is && !wanted && was_changing(h, gpu))))
+        change = gpup_inventory_begin_passthrough(h->inventory, gpu, wanted, &err);
     if (err)
         gpup_host_problem(h, gpup_error_message(err));
     if (is)
-        gpu->foreign = !wanted;
+        gpu->foreign = !wanted && !change;
     if (gpu->foreign)
         gpup_host_add_problem(
             h,
@@ -63,8 +86,7 @@ static void restore_memory(struct gpup_host *h, struct gpup_gpu *gpu)
         gpu->count_vram[i] = memory / gpu->valid_counts[i];
 }
 
-/* NULL: there is nothing to do. */
-static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gpu)
+static struct gpup_change *begin_count(struct gpup_host *h, struct gpup_gpu *gpu)
 {
     GPUP_AUTO_ERROR err = NULL;
     struct gpup_change *change = NULL;
@@ -72,12 +94,13 @@ static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gp
 
     if (gpu->mode == GPUP_MODE_PASSTHROUGH || gpup_store_is_whole(h->folders->state, gpu->key))
         return begin_whole(h, gpu);
-    if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 && count > 0 &&
-        gpu->n_slots == 0 && !gpu->changing)
+    if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 &&
+        count != gpu->n_slots && !gpu->changing &&
+        (gpu->n_slots == 0 || was_changing(h, gpu)))
         change = gpup_inventory_begin_partition(h->inventory, gpu, count, &err);
     if (err)
         gpup_host_problem(h, gpup_error_message(err));
-    if (gpu->foreign && count == gpu->n_slots)
+    if (gpu->foreign && (change || count == gpu->n_slots))
         gpu->foreign = false;
     if (count > 0 && count == gpu->n_slots && gpu->kind == GPUP_KIND_SRIOV && gpu->elastic)
         restore_memory(h, gpu);
@@ -86,17 +109,89 @@ static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gp
     return change;
 }
 
-static void *run_change(void *change)
+/* NULL: there is nothing to do. */
+static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gpu)
 {
-    gpup_change_run(change);
-    return NULL;
+    struct gpup_change *change = begin_count(h, gpu);
+
+    if (change)
+        gpup_underway_begin(h->folders->run, gpu->id, "");
+    else if (!gpu->changing && gpu->mode != GPUP_MODE_WEDGED && was_changing(h, gpu))
+        gpup_underway_end(h->folders->run, gpu->id);
+    return change;
+}
+
+void gpup_host_change_ended(struct gpup_host *h, const char *address)
+{
+    const struct gpup_gpu *gpu = gpu_at(h, address);
+
+    if (!gpu || gpu->mode != GPUP_MODE_WEDGED)
+        gpup_underway_end(h->folders->run, address);
+}
+
+struct applied {
+    struct gpup_host *host;
+    char *address;
+};
+
+static struct applied *applied_new(struct gpup_host *h, const char *address)
+{
+    struct applied *a = g_new0(struct applied, 1);
+
+    a->host = h;
+    a->address = g_strdup(address);
+    return a;
+}
+
+static void applied_free(struct applied *a)
+{
+    g_free(a->address);
+    g_free(a);
 }
 
 static void stored_applied(const struct gpup_error *err, void *data)
 {
+    struct applied *a = data;
+
+    gpup_host_change_ended(a->host, a->address);
     if (err)
-        gpup_host_problem(data, gpup_error_message(err));
-    gpup_host_tell(data);
+        gpup_host_problem(a->host, gpup_error_message(err));
+    gpup_host_tell(a->host);
+    applied_free(a);
+}
+
+static void apply_later(struct gpup_host *h, const struct gpup_gpu *gpu, struct gpup_change *change)
+{
+    gpup_change_run_later(change, stored_applied, applied_new(h, gpu->id));
+}
+
+static void looked(const struct gpup_error *err, void *data)
+{
+    struct applied *a = data;
+    struct gpup_gpu *gpu = gpu_at(a->host, a->address);
+    struct gpup_change *change = gpu && !err ? begin_stored(a->host, gpu) : NULL;
+
+    if (change)
+        apply_later(a->host, gpu, change);
+    gpup_host_tell(a->host);
+    applied_free(a);
+}
+
+void gpup_host_repair(struct gpup_host *h, const char *address)
+{
+    struct gpup_gpu *gpu = gpu_at(h, address);
+
+    if (gpu && gpu->mode != GPUP_MODE_WEDGED &&
+        gpup_inventory_entry(h->inventory, gpu)->provider->describe)
+        gpup_change_start(h->inventory, gpu, GPUP_OP_DESCRIBE, 0, looked, applied_new(h, address));
+    else
+        gpup_host_change_ended(h, address);
+}
+
+static void *run_change(void *change)
+{
+    gpup_change_run(change);
+    return NULL;
 }
 
 /* All GPUs at once. wait: until it is done, so that VMs which start at boot find partitions. */
@@ -106,25 +201,27 @@ static void apply_counts(struct gpup_host *h, bool wait)
     struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
     g_autoptr(GPtrArray) changes = g_ptr_array_new();
     g_autoptr(GPtrArray) threads = g_ptr_array_new();
+    g_autoptr(GPtrArray) addresses = g_ptr_array_new_with_free_func(g_free);
 
     for (size_t i = 0; i < n; i++) {
         struct gpup_change *change = begin_stored(h, gpus[i]);
 
-        if (change)
+        if (change && wait) {
             g_ptr_array_add(changes, change);
+            g_ptr_array_add(addresses, g_strdup(gpus[i]->id));
+        } else if (change) {
+            apply_later(h, gpus[i], change);
+        }
     }
-    for (guint i = 0; i < changes->len; i++) {
-        if (wait)
-            g_ptr_array_add(threads, g_thread_new("gpu", run_change, changes->pdata[i]));
-        else
-            gpup_change_run_later(changes->pdata[i], stored_applied, h);
-    }
+    for (guint i = 0; i < changes->len; i++)
+        g_ptr_array_add(threads, g_thread_new("gpu", run_change, changes->pdata[i]));
     for (guint i = 0; i < threads->len; i++) {
         GPUP_AUTO_ERROR err = NULL;
 
         g_thread_join(threads->pdata[i]);
         if (gpup_change_end(changes->pdata[i], &err) < 0)
             gpup_host_problem(h, gpup_error_message(err));
+        gpup_host_change_ended(h, addresses->pdata[i]);
     }
 }
 
@@ -146,20 +243,8 @@ void gpup_host_apply_to_recovered(struct gpup_host *h)
         struct gpup_change *change = has_recovered(h, gpus[i]) ? begin_stored(h, gpus[i]) : NULL;
 
         if (change)
-            gpup_change_run_later(change, stored_applied, h);
+            apply_later(h, gpus[i], change);
     }
-}
-
-static struct gpup_gpu *gpu_at(struct gpup_host *h, const char *id)
-{
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(gpus[i]->id, id) == 0)
-            return gpus[i];
-    }
-    return NULL;
 }
 
 /* What is stored of a GPU that is not here is kept: it may come back. Another one in its place is

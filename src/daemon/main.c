@@ -3,6 +3,7 @@
 #include "daemon/bus.h"
 #include "daemon/provisional.h"
 #include "daemon/reconcile.h"
+#include "daemon/restart.h"
 
 #include <glib-unix.h>
 #include <signal.h>
@@ -42,6 +43,8 @@ static void on_vms_changed(void *data)
 
     if (g->daemon.server)
         gpup_reconcile(&g->daemon);
+    if (g->daemon.restarts)
+        gpup_restarts_resume(g->daemon.restarts);
     on_changed(g);
 }
 
@@ -52,6 +55,8 @@ static gboolean on_reconcile(void *data)
     gpup_sweep(&g->daemon);
     if (gpup_reconcile(&g->daemon))
         gpup_vms_refresh(g->daemon.vms);
+    if (g->daemon.restarts)
+        gpup_restarts_resume(g->daemon.restarts);
     gpup_host_try_again(g->daemon.host);
     return G_SOURCE_CONTINUE;
 }
@@ -164,6 +169,7 @@ static int start(struct gpupd *g, struct gpup_error **err)
     d->server = gpup_server_new(&setup, err);
     if (!d->server)
         return -EIO;
+    d->restarts = gpup_restarts_new(d);
     d->vms = gpup_vms_new(g->options.libvirt_uri, on_vms_changed, g);
     g->name = g_bus_own_name(G_BUS_TYPE_SYSTEM, BUS_NAME, G_BUS_NAME_OWNER_FLAGS_NONE, on_bus, NULL,
                              on_name_lost, g, NULL);
@@ -185,6 +191,7 @@ static void stop(struct gpupd *g)
     gpup_arbiters_free(d->arbiters);
     if (d->unmovable)
         gpup_provisional_end(d);
+    g_clear_pointer(&d->restarts, gpup_restarts_free);
     g_clear_pointer(&d->vms, gpup_vms_free);
     g_clear_pointer(&d->adopted, g_hash_table_unref);
     gpup_host_free(d->host);

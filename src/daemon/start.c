@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "daemon/device.h"
 #include "daemon/host_internal.h"
+#include "fault/fault.h"
 
 #include <errno.h>
 #include <string.h>
@@ -273,6 +274,7 @@ static void readied(const struct gpup_error *err, void *data)
     struct pending *p = data;
     GPUP_AUTO_ERROR gone = NULL;
 
+    GPUP_FAULT("gpupd.ready.done");
     if (p->host) {
         g_ptr_array_remove_fast(p->host->pending, p);
         settle(p->host, p->adapter, err, &gone);
@@ -291,6 +293,7 @@ void gpup_host_ready(struct gpup_host *h, struct gpup_claim *claim, gpup_host_do
     g_strlcpy(p->adapter, claim->adapter, sizeof(p->adapter));
     g_ptr_array_add(h->pending, p);
     claim->preparing = true;
+    GPUP_FAULT("gpupd.ready.begun");
     gpup_inventory_prepare(h->inventory, gpup_host_gpu_of(h, claim), claim->slot, readied, p);
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/resolve.h"
+#include "fault/fault.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -327,8 +329,39 @@ static int recreate(struct served *s, struct gpup_facts *facts, struct gpup_erro
 
     if (ret < 0)
         return ret;
+    GPUP_FAULT("helper.create.removed");
     ret = s->provider->create(&s->target, s->n, facts, err);
     return ret < 0 && before > 0 ? restore(s, before, err) : ret;
+}
+
+/* ---- one at a time ---- */
+
+static int lock(const struct gpup_system *system, const char *address, int how)
+{
+    g_autofree char *dir = g_build_filename(system->sysfs, "bus", "pci", "devices", address, NULL);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0)
+        flock(fd, how); /* gpupd has set a time */
+    return fd;
+}
+
+/*
+ * A helper goes on when gpupd is killed, and the next gpupd's waits here until it is done. What
+ * changes a GPU's partitions is alone with it, what changes one function with that. Until the end of
+ * the process.
+ */
+static void wait_for_others(const struct served *s)
+{
+    const char *gpu = s->target.pci->address;
+    const char *function = s->work.function.address;
+    bool one = s->op == GPUP_OP_PREPARE || s->op == GPUP_OP_RELEASE;
+    bool whole = strcmp(function, gpu) == 0;
+
+    lock(s->target.system, gpu,
+         s->op == GPUP_OP_DESCRIBE || (one && !whole) ? LOCK_SH : LOCK_EX);
+    if (one && !whole && gpup_pci_is_address(function))
+        lock(s->target.system, function, LOCK_EX);
 }
 
 static int carry_out(struct served *s, struct gpup_facts *facts, struct gpup_error **err)
@@ -336,18 +369,30 @@ static int carry_out(struct served *s, struct gpup_facts *facts, struct gpup_err
     const struct gpup_provider *p = s->provider;
     int ret;
 
+    wait_for_others(s);
     switch (s->op) {
     case GPUP_OP_DESCRIBE:
         return p->describe ? p->describe(&s->target, facts, err) : 0;
     case GPUP_OP_CREATE:
-        return recreate(s, facts, err);
+        GPUP_FAULT("helper.create.begun");
+        ret = recreate(s, facts, err);
+        GPUP_FAULT("helper.create.done");
+        return ret;
     case GPUP_OP_DESTROY:
+        GPUP_FAULT("helper.destroy.begun");
         ret = p->destroy(&s->target, err);
+        GPUP_FAULT("helper.destroy.done");
         return ret == 0 && p->describe ? p->describe(&s->target, facts, err) : ret;
     case GPUP_OP_PREPARE:
-        return p->prepare ? p->prepare(&s->target, &s->work, err) : 0;
+        GPUP_FAULT("helper.prepare.begun");
+        ret = p->prepare ? p->prepare(&s->target, &s->work, err) : 0;
+        GPUP_FAULT("helper.prepare.done");
+        return ret;
     case GPUP_OP_RELEASE:
-        return p->release ? p->release(&s->target, &s->work, err) : 0;
+        GPUP_FAULT("helper.release.begun");
+        ret = p->release ? p->release(&s->target, &s->work, err) : 0;
+        GPUP_FAULT("helper.release.done");
+        return ret;
     default:
         return gpup_error_set(err, EINVAL, "unknown operation %u", s->op);
     }

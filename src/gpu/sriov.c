@@ -2,6 +2,7 @@
 #include "gpu/sriov.h"
 
 #include "core/error.h"
+#include "fault/fault.h"
 #include "gpu/sysfs.h"
 #include "gpu/vfio.h"
 
@@ -87,6 +88,7 @@ int gpup_sriov_enable(const struct gpup_target *t, unsigned n, struct gpup_error
 
     set_autoprobe(t, false); /* the host's driver is not to take what is a VM's */
     ret = gpup_sysfs_write_number(t->pci->dir, "sriov_numvfs", n);
+    GPUP_FAULT("helper.sriov.made");
     if (ret < 0)
         ret = explain(t, n, -ret, err);
     else
@@ -213,6 +215,7 @@ int gpup_sriov_release_function(const struct gpup_target *t, struct gpup_work *w
 
     if (ret == 0)
         ret = gpup_vfio_reset(t->system, f->address, err);
+    GPUP_FAULT("helper.sriov.reset");
     if (ret == 0)
         ret = gpup_vfio_unbind(t->system, f->address, false, err);
     if (ret == 0)

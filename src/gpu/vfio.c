@@ -2,6 +2,7 @@
 #include "gpu/vfio.h"
 
 #include "core/error.h"
+#include "fault/fault.h"
 #include "gpu/pci.h"
 #include "gpu/sysfs.h"
 
@@ -241,6 +242,7 @@ int gpup_vfio_bind(const struct gpup_system *system, const char *address, const 
         ret = unbind_from(system, address, now, err);
     if (ret == 0)
         ret = set_override(system, address, driver, err);
+    GPUP_FAULT("helper.bind.free");
     if (ret == 0)
         ret = probe_and_check(system, address, driver, err);
     if (ret < 0)
@@ -257,6 +259,7 @@ int gpup_vfio_unbind(const struct gpup_system *system, const char *address, bool
 
     if (ret == 0 && driver)
         ret = unbind_from(system, address, driver, err);
+    GPUP_FAULT("helper.unbind.free");
     if (ret == 0 && to_host) /* it stays without a driver where none wants it */
         gpup_sysfs_write(bus, "drivers_probe", address);
     return ret;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "fault/fault.h"
 #include "gpu/sriov.h"
 #include "gpu/sysfs.h"
 #include "gpu/vfio.h"
@@ -63,6 +64,7 @@ static int bind_all(const struct gpup_target *t, struct gpup_error **err)
     g_autoptr(GPtrArray) others = companions(t);
     int ret = gpup_vfio_bind(t->system, t->pci->address, "vfio-pci", err);
 
+    GPUP_FAULT("helper.whole.first-bound");
     for (guint i = 0; ret == 0 && i < others->len; i++)
         ret = gpup_vfio_bind(t->system, others->pdata[i], "vfio-pci", err);
     return ret == 0 ? gpup_vfio_check_group(t->system, t->pci->address, err) : ret;

@@ -90,7 +90,8 @@ static struct gpup_vm *describe(virDomain *domain)
     vm->name = g_strdup(virDomainGetName(domain));
     vm->uuid = g_strdup(uuid);
     vm->state = g_strdup(state_name(state));
-    vm->active = virDomainGetID(domain) != (unsigned)-1;
+    vm->id = (int)virDomainGetID(domain);
+    vm->active = vm->id != -1;
     if (gpup_domain_info_read(xml, strlen(xml), &info, &err) < 0) {
         vm->problem = g_strdup(gpup_error_message(err));
     } else {

@@ -26,9 +26,11 @@ static const char *hook_text(const char *message)
     return text ? text + strlen(HOOK_TEXT) : NULL;
 }
 
-static int code_of(int code)
+static int code_of(const virError *error)
 {
-    switch (code) {
+    if (error->domain == VIR_FROM_RPC) /* the connection broke, or was closed meanwhile */
+        return ENOTCONN;
+    switch (error->code) {
     case VIR_ERR_NO_DOMAIN:
         return ENOENT;
     case VIR_ERR_AUTH_FAILED:
@@ -64,7 +66,7 @@ int gpup_libvirt_error_from(struct gpup_error **err, const char *doing, const vi
 
     if (text)
         return gpup_error_set(err, hook_code(clean), "%s", clean);
-    return gpup_error_set(err, code_of(error ? error->code : VIR_ERR_OK), "%s: %s", doing, clean);
+    return gpup_error_set(err, error ? code_of(error) : EIO, "%s: %s", doing, clean);
 }
 
 int gpup_libvirt_error(struct gpup_error **err, const char *doing)

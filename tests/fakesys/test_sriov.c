@@ -309,6 +309,8 @@ static void hang_at_start(struct fake *f, gconstpointer data)
     fake_start(f);
     g_assert_cmpint(fake_gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
     fake_order(f, "hang " GPU " off");
+    f->inventory->system.timeout_ms = 0;
+    gpup_inventory_ask_wedged(f->inventory); /* it waits for the helper that hung */
     fake_wait(f, is_back);
 }
 
