@@ -21,11 +21,11 @@ struct gpup_host {
     GPtrArray *waiting; /* struct gpup_start *: until what others had is cleared, owned */
     struct gpup_events *events;
     struct gpup_health *health;
-    GHashTable *wedged; /* keys of GPUs that did not answer when it was last looked */
+    GHashTable *wedged;   /* keys of GPUs that did not answer when it was last looked */
     GHashTable *clearing; /* addresses of functions that are being cleared */
-    gint64 asked;       /* monotonic, us: when wedged GPUs were asked again last */
-    bool unsure;        /* a reservation was lost: a VM may run that is not known of */
-    gint64 settled;     /* monotonic, us: when a partition was freed or a start refused last */
+    gint64 asked;         /* monotonic, us: when wedged GPUs were asked again last */
+    bool unsure;          /* a reservation was lost: a VM may run that is not known of */
+    gint64 settled;       /* monotonic, us: when a partition was freed or a start refused last */
 };
 
 /* A VM's start, from its `prepare` until there is an answer. */

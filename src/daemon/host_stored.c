@@ -4,6 +4,7 @@
 #include "daemon/store.h"
 #include "daemon/underway.h"
 #include "gpu/change.h"
+#include "gpu/pci.h"
 #include "gpu/provider.h"
 
 #include <errno.h>
@@ -94,9 +95,8 @@ static struct gpup_change *begin_count(struct gpup_host *h, struct gpup_gpu *gpu
 
     if (gpu->mode == GPUP_MODE_PASSTHROUGH || gpup_store_is_whole(h->folders->state, gpu->key))
         return begin_whole(h, gpu);
-    if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 &&
-        count != gpu->n_slots && !gpu->changing &&
-        (gpu->n_slots == 0 || was_changing(h, gpu)))
+    if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 && count != gpu->n_slots &&
+        !gpu->changing && (gpu->n_slots == 0 || was_changing(h, gpu)))
         change = gpup_inventory_begin_partition(h->inventory, gpu, count, &err);
     if (err)
         gpup_host_problem(h, gpup_error_message(err));
@@ -109,6 +109,9 @@ static struct gpup_change *begin_count(struct gpup_host *h, struct gpup_gpu *gpu
     return change;
 }
 
+static bool is_half(struct gpup_host *h, const char *address);
+static void undo(struct gpup_host *h, const char *address);
+
 /* NULL: there is nothing to do. */
 static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gpu)
 {
@@ -116,7 +119,11 @@ static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gp
 
     if (change)
         gpup_underway_begin(h->folders->run, gpu->id, "");
-    else if (!gpu->changing && gpu->mode != GPUP_MODE_WEDGED && was_changing(h, gpu))
+    else if (gpu->changing || gpu->mode == GPUP_MODE_WEDGED || !was_changing(h, gpu))
+        return NULL;
+    else if (is_half(h, gpu->id))
+        undo(h, gpu->id);
+    else
         gpup_underway_end(h->folders->run, gpu->id);
     return change;
 }
@@ -177,12 +184,33 @@ static void looked(const struct gpup_error *err, void *data)
     applied_free(a);
 }
 
+/* Taken from the host's driver, and not given to another. */
+static bool is_half(struct gpup_host *h, const char *address)
+{
+    g_autoptr(gpup_pci) pci = gpup_pci_read(&h->system, address);
+    const struct gpup_gpu *gpu = gpu_at(h, address);
+
+    return pci && !pci->driver && !(gpu && gpup_store_is_whole(h->folders->state, gpu->key));
+}
+
+static void undo(struct gpup_host *h, const char *address)
+{
+    struct gpup_change *change = gpup_inventory_begin_undo(h->inventory, address);
+
+    if (change)
+        gpup_change_run_later(change, stored_applied, applied_new(h, address));
+    else
+        gpup_host_change_ended(h, address);
+}
+
 void gpup_host_repair(struct gpup_host *h, const char *address)
 {
     struct gpup_gpu *gpu = gpu_at(h, address);
 
-    if (gpu && gpu->mode != GPUP_MODE_WEDGED &&
-        gpup_inventory_entry(h->inventory, gpu)->provider->describe)
+    if (is_half(h, address) && !(gpu && gpu->mode == GPUP_MODE_WEDGED))
+        undo(h, address);
+    else if (gpu && gpu->mode != GPUP_MODE_WEDGED &&
+             gpup_inventory_entry(h->inventory, gpu)->provider->describe)
         gpup_change_start(h->inventory, gpu, GPUP_OP_DESCRIBE, 0, looked, applied_new(h, address));
     else
         gpup_host_change_ended(h, address);
@@ -269,12 +297,29 @@ static void report_missing(struct gpup_host *h, const struct gpup_store_entry *e
             entry->name, entry->id, entry->key, entry->key);
 }
 
+/* Half way, a GPU may not be found as one. */
+static void undo_unknown(struct gpup_host *h)
+{
+    g_autofree char *folder = g_build_filename(h->folders->run, "underway", NULL);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *text = gpup_underway_peek(h->folders->run, name);
+
+        if (text && !*text && !gpu_at(h, name))
+            undo(h, name);
+    }
+}
+
 void gpup_host_apply_stored(struct gpup_host *h, bool wait)
 {
     g_autoptr(GPtrArray) entries = NULL;
     g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
 
     apply_counts(h, wait);
+    if (wait)
+        undo_unknown(h);
     entries = gpup_store_entries(h->folders->state, damaged);
     gpup_host_add_problems(h, damaged);
     for (guint i = 0; i < entries->len; i++) {

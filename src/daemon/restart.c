@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <gio/gio.h>
 
-#define GROUP "restart"
+#define GROUP           "restart"
+#define ENDING_CHECKS   20
+#define ENDING_CHECK_US 100000
 /* So long after its guest should have ended nobody counts on its start any more. */
 #define FORGOTTEN_US (600 * G_USEC_PER_SEC)
 
@@ -105,17 +107,33 @@ static void end(struct gpup_restarts *all, const char *uuid)
 
 /* ---- doing it ---- */
 
+/* That a guest has just ended by itself libvirt notices a moment later. */
+static bool has_ended(struct gpup_manager *manager, const struct restart *r)
+{
+    for (int i = 0; i < ENDING_CHECKS; i++) {
+        g_autoptr(gpup_vm) vm = NULL;
+
+        if (i > 0)
+            g_usleep(ENDING_CHECK_US);
+        if (gpup_manager_get(manager, r->uuid, &vm, NULL) < 0)
+            return false;
+        if (!vm->active || vm->id != r->domain)
+            return true;
+    }
+    return false;
+}
+
 static int stop(struct gpup_manager *manager, const struct restart *r, struct gpup_error **err)
 {
     gint64 left = (r->until - g_get_monotonic_time()) / G_USEC_PER_SEC;
     int ret = gpup_manager_stop(manager, r->uuid, false, (unsigned)CLAMP(left, 1, G_MAXINT), err);
 
-    if (ret == -EBUSY) { /* it has just ended */
+    if (ret == 0 || ret == -ENOTCONN)
+        return ret;
+    if (ret != -ETIMEDOUT && has_ended(manager, r)) {
         g_clear_pointer(err, gpup_error_free);
         return 0;
     }
-    if (ret == 0 || ret == -ENOTCONN)
-        return ret;
     return gpup_error_wrap(err,
                            "the change is made and takes effect at the next start of %s, "
                            "but it was not restarted",
@@ -140,8 +158,8 @@ static int go_through(struct gpup_manager *manager, const struct restart *r,
     GPUP_FAULT("gpupd.restart.started");
     if (ret == 0 || ret == -ENOTCONN)
         return ret;
-    return gpup_error_wrap(
-        err, "the change is made and %s was shut down, but it does not start", r->vm);
+    return gpup_error_wrap(err, "the change is made and %s was shut down, but it does not start",
+                           r->vm);
 }
 
 /* Where libvirt went away meanwhile, it stays written down. */

@@ -5,9 +5,9 @@
 #include "daemon/daemon.h"
 
 /*
- * Shutting a VM down to start it again: begun, it is gone through with, also by the gpupd that comes
- * after one that was killed meanwhile, and when libvirt is back. What is under way is written down
- * in RUN/restarts, of this boot only.
+ * Shutting a VM down to start it again: begun, it is gone through with, also by the gpupd that
+ * comes after one that was killed meanwhile, and when libvirt is back. What is under way is written
+ * down in RUN/restarts, of this boot only.
  */
 struct gpup_restarts;
 

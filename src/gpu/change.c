@@ -378,6 +378,22 @@ struct gpup_change *gpup_inventory_begin_passthrough(struct gpup_inventory *inve
     return c;
 }
 
+struct gpup_change *gpup_inventory_begin_undo(struct gpup_inventory *inventory, const char *address)
+{
+    g_autoptr(gpup_pci) pci = gpup_pci_read(&inventory->system, address);
+    struct gpup_gpu *gpu = pci ? gpup_pci_gpu(&inventory->system, pci) : NULL;
+    struct gpup_change *c;
+
+    if (!gpu)
+        return NULL;
+    c = change_new(inventory, NULL, GPUP_OP_DESTROY);
+    c->whole = true;
+    c->job = gpup_job_new(&inventory->system, &gpup_provider_whole, gpu, c->op, 0, NULL);
+    look_again(c);
+    gpup_gpu_free(gpu);
+    return c;
+}
+
 int gpup_inventory_partition(struct gpup_inventory *inventory, struct gpup_gpu *gpu, unsigned n,
                              struct gpup_error **err)
 {

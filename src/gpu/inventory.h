@@ -59,6 +59,9 @@ struct gpup_change *gpup_inventory_begin_partition(struct gpup_inventory *invent
 struct gpup_change *gpup_inventory_begin_passthrough(struct gpup_inventory *inventory,
                                                      struct gpup_gpu *gpu, bool on,
                                                      struct gpup_error **err);
+/* Gives a GPU to the host's driver that was left without one, half way. NULL: it is gone. */
+struct gpup_change *gpup_inventory_begin_undo(struct gpup_inventory *inventory,
+                                              const char *address);
 int gpup_inventory_may_pass_through(const struct gpup_gpu *gpu, bool on, struct gpup_error **err);
 /* Looks again. GPUs with slots in use keep them (matched by stable key) even when they are gone:
  * those become unusable with the reason. */

@@ -348,8 +348,8 @@ static int lock(const struct gpup_system *system, const char *address, int how)
 
 /*
  * A helper goes on when gpupd is killed, and the next gpupd's waits here until it is done. What
- * changes a GPU's partitions is alone with it, what changes one function with that. Until the end of
- * the process.
+ * changes a GPU's partitions is alone with it, what changes one function with that. Until the end
+ * of the process.
  */
 static void wait_for_others(const struct served *s)
 {
@@ -358,8 +358,7 @@ static void wait_for_others(const struct served *s)
     bool one = s->op == GPUP_OP_PREPARE || s->op == GPUP_OP_RELEASE;
     bool whole = strcmp(function, gpu) == 0;
 
-    lock(s->target.system, gpu,
-         s->op == GPUP_OP_DESCRIBE || (one && !whole) ? LOCK_SH : LOCK_EX);
+    lock(s->target.system, gpu, s->op == GPUP_OP_DESCRIBE || (one && !whole) ? LOCK_SH : LOCK_EX);
     if (one && !whole && gpup_pci_is_address(function))
         lock(s->target.system, function, LOCK_EX);
 }

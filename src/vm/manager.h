@@ -21,7 +21,7 @@ struct gpup_vm {
     char *uuid;
     char *state; /* "running", "shut off", "paused", ... */
     bool active;
-    int id; /* of this run, while it is active */
+    int id;                          /* of this run, while it is active */
     struct gpup_adapter *adapter;    /* NULL: none */
     char address[GPUP_ADDRESS_SIZE]; /* what its adapter's <hostdev> names now, or "" */
     char **others;                   /* PCI functions that its user gave it by <hostdev> */

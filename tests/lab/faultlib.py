@@ -236,6 +236,9 @@ def hit(point, start, victim, vm):
             if victim == "gpup-vgpu":
                 BEREFT.append(vm)
             reached.unlink()
+    except AssertionError as error:
+        kill([client.pid] if client else [])
+        raise AssertionError("%s\n(the command said: %s)" % (error, client.communicate()[0] if client else "")) from error
     finally:
         for path in (armed, reached):
             path.unlink(missing_ok=True)
