@@ -12,7 +12,8 @@ from taplib import equal, run  # noqa: E402
 
 # a test's suite, as docs/architecture.md calls it -> where its names are
 SOURCES = {"daemon": "tests/daemon/*.c", "fakesys": "tests/fakesys/*.c", "lab": "tests/lab/test_lab.py",
-           "lab-host": "tests/lab/test_host.py", "faults": "tests/lab/test_faults.py"}
+           "lab-host": "tests/lab/test_host.py", "faults": "tests/lab/test_faults.py",
+           "faults-hardware": "tests/lab/test_faults_hardware.py"}
 
 
 def read(path):
