@@ -70,6 +70,15 @@ static int unknown(const char *path, const struct cli_command *children, const c
     return GPUP_EXIT_USAGE;
 }
 
+static int incomplete(const char *path, const struct cli_command *children)
+{
+    fprintf(stderr, "gpup: after '%s' comes one of: ", path);
+    for (const struct cli_command *c = children; c->name; c++)
+        fprintf(stderr, "%s%s", c->name, c[1].name ? ", " : "\n");
+    fprintf(stderr, "See %s --help\n", path);
+    return GPUP_EXIT_USAGE;
+}
+
 static int run(const struct cli_command *command, const char *path, int argc, char **argv)
 {
     struct cli_args args = {command, path, argc, argv};
@@ -96,10 +105,8 @@ static int dispatch(const char *path, const struct cli_command *children, int ar
     }
     if (word && is_help(word))
         return help(path, children);
-    if (!word) {
-        fprintf(stderr, "gpup: what about it? See %s --help\n", path);
-        return GPUP_EXIT_USAGE;
-    }
+    if (!word)
+        return incomplete(path, children);
     for (const struct cli_command *c = children; c->name; c++) {
         g_autofree char *longer = NULL;
 

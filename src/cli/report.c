@@ -86,8 +86,8 @@ static int denied(const char *message, const char *action)
 
     if (!action)
         return cli_fail("%s\nRun it as root", reason);
-    if (strstr(reason, action))
-        return cli_fail("%s\nRun it as root, or have the polkit action allowed", reason);
+    if (strstr(reason, action)) /* gpupd says what to do */
+        return cli_fail("%s", reason);
     return cli_fail("%s\nRun it as root, or have the polkit action %s allowed", reason, action);
 }
 

@@ -500,10 +500,9 @@ static void test_denied(struct standin *s, gconstpointer data)
     assert_fails(s, "vm start desk1", 1,
                  "gpup: you may not do this\n"
                  "Run it as root, or have the polkit action org.gpup1.start allowed\n");
-    s->message = "needs org.gpup1.adapter";
+    s->message = "polkit does not allow org.gpup1.adapter: run the command as root";
     assert_fails(s, "unassign desk1", 1,
-                 "gpup: needs org.gpup1.adapter\n"
-                 "Run it as root, or have the polkit action allowed\n");
+                 "gpup: polkit does not allow org.gpup1.adapter: run the command as root\n");
     s->message = "Rejected send message, 2 matched rules; type=\"method_call\"";
     assert_fails(s, "explain desk1", 1, "gpup: not allowed\nRun it as root\n");
 }
@@ -534,7 +533,7 @@ static void test_usage(struct standin *s, gconstpointer data)
         {"asign desk1", "gpup: unknown command 'asign': did you mean 'gpup assign'?\n"},
         {"vm lst", "gpup: unknown command 'lst': did you mean 'gpup vm list'?\n"},
         {"zzzzz", "gpup: unknown command 'zzzzz'; see gpup --help\n"},
-        {"vm", "gpup: what about it? See gpup vm --help\n"},
+        {"vm", "gpup: after 'gpup vm' comes one of: list, show, start, stop\nSee gpup vm --help\n"},
         {"--jsn", "gpup: unknown option --jsn: did you mean --json?\nSee gpup --help\n"},
         {"assign", "gpup: which? Expected: gpup assign VM\nSee gpup assign --help\n"},
         {"assign ''", "gpup: an empty argument names nothing\nSee gpup assign --help\n"},
