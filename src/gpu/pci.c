@@ -162,6 +162,8 @@ static void look_up_names(const struct gpup_pci *pci, struct gpup_gpu *gpu)
     access->debug = ignore_message;
     /* udev's copy of the same database: where the system has none, libpci forgets what it opened */
     pci_set_param(access, (char *)(size_t) "hwdb.disable", (char *)(size_t) "1");
+    /* nor a file in a home folder, whose name newer releases do not free */
+    pci_set_param(access, (char *)(size_t) "net.cache_name", (char *)(size_t) "");
     pci_lookup_name(access, vendor, sizeof(vendor), PCI_LOOKUP_VENDOR, (int)pci->vendor);
     pci_lookup_name(access, device, sizeof(device), PCI_LOOKUP_DEVICE, (int)pci->vendor,
                     (int)pci->device);
