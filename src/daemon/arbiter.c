@@ -18,8 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WINDOW_NS (2 * GPUP_MS)
+#define WINDOW_NS (6 * GPUP_MS)
 #define SLICE_NS  (4 * GPUP_MS)
+/* A minimum is a promise about each second; what is measured of CPU time is right to some
+ * milliseconds: so much more is aimed at, parts per thousand of it. */
+#define MIN_MARGIN 10u
 /* More threads than that no process keeps busy: a clock that says so is another process's. */
 #define MOST_CPUS 4096u
 
@@ -161,6 +164,7 @@ static struct gpup_share_request apply_policy(enum gpup_time_policy policy,
         q = (struct gpup_share_request){q.weight, q.weight, q.weight};
         break;
     }
+    q.min += q.min * MIN_MARGIN / 1000; /* together at most the GPU: gpup_share_rates() */
     return q;
 }
 
@@ -185,8 +189,10 @@ static void update_requests(struct gpup_arbiter *a, uint64_t now)
     gpup_share_rates(requests, n, rates);
     k = 0;
     for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
-        if (a->p[i])
-            atomic_store(&a->p[i]->page->own_share, rates[k++]);
+        if (!a->p[i])
+            continue;
+        a->p[i]->own_share = rates[k++];
+        atomic_store(&a->p[i]->page->own_share, a->p[i]->own_share);
     }
 }
 
@@ -398,7 +404,6 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
 {
     struct gpup_arbiter *a = calloc(1, sizeof(*a));
     struct epoll_event event = {.events = EPOLLIN};
-    uint64_t window;
 
     if (!a) {
         gpup_error_set(err, ENOMEM, "out of memory");
@@ -412,8 +417,8 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
     snprintf(a->bdf, sizeof(a->bdf), "%s", setup->bdf ? setup->bdf : "");
     a->slice_ns = setup->slice_ns > 0 ? setup->slice_ns : SLICE_NS;
     a->holder = -1;
-    window = (setup->window_ns > 0 ? setup->window_ns : WINDOW_NS) * a->capacity;
-    a->share = gpup_share_new(a->capacity, window, GPUP_ARBITER_MOST);
+    a->window_ns = setup->window_ns > 0 ? setup->window_ns : WINDOW_NS;
+    a->share = gpup_share_new(a->capacity, a->window_ns * a->capacity, GPUP_ARBITER_MOST);
     a->stat = open("/proc/stat", O_RDONLY | O_CLOEXEC);
     a->epoll = epoll_create1(EPOLL_CLOEXEC);
     a->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -23,15 +23,16 @@ struct gpup_partition {
     int page_fd, kick, wake;
     int guard[2];                             /* wire/gpu_time.h */
     struct gpup_share_request asked, request; /* by the grant; what the policy makes of it */
+    uint32_t own_share;                       /* parts per million: while all are busy */
     struct gpup_meter meter;
     int pidfd, cgroup_fd; /* of the renderer; -1: none */
     uint64_t metered_ns;  /* the meter's last value */
     uint64_t charged_ns, stopped_ns, stopped_at;
     bool active, held, stopped;
     /* together.c */
-    bool used, first;             /* since the last look; it runs before others */
-    unsigned quiet;               /* looks without work or use */
-    uint64_t burst_ns, active_at; /* charged since it came; when it was active last */
+    bool used, first;            /* since the last look; it runs before others */
+    unsigned quiet;              /* looks without work or use */
+    uint64_t burst_ns, burst_at; /* charged beyond half of its share; as of then */
     /* turns.c */
     bool working;         /* it had something to do at the last look */
     uint64_t by_clock_ns; /* charged since the driver was asked */
@@ -43,7 +44,7 @@ struct gpup_arbiter {
     enum gpup_time_policy policy;
     char proc[64], bdf[16];
     unsigned capacity;
-    uint64_t slice_ns;
+    uint64_t slice_ns, window_ns; /* of real time; of the whole GPU's time */
     struct gpup_share *share;
     struct gpup_partition *p[GPUP_ARBITER_MOST]; /* by their number in `share` */
     pthread_mutex_t lock;

@@ -17,9 +17,11 @@
 /* The same for a cgroup. */
 #define FIRST_WEIGHT 9u
 #define MOST_WEIGHT  10000u
-/* The time that a thread asks for at once, from Linux 6.12 on: whoever asks for less comes sooner.
- * 0: as much as is usual. */
+/* The time that a thread asks for at once, from Linux 6.12 on: whoever asks for less comes sooner,
+ * and keeps others waiting for less. The kernel's own is 3 ms: a frame needs several threads to
+ * wake one after the other, each of which might wait for so long. */
 #define FIRST_SLICE_NS 200000u
+#define USUAL_SLICE_NS 700000u
 
 /* sched_setattr(2); glibc has it from 2.41 on. */
 struct attributes {
@@ -57,7 +59,7 @@ static void set_thread(int tid, bool first)
     const struct attributes a = {.size = sizeof(a),
                                  .policy = SCHED_OTHER,
                                  .nice = first ? first_nice(usual_nice()) : usual_nice(),
-                                 .runtime = first ? FIRST_SLICE_NS : 0};
+                                 .runtime = first ? FIRST_SLICE_NS : USUAL_SLICE_NS};
 
     syscall(SYS_sched_setattr, tid, &a, 0);
 }

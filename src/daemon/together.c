@@ -13,11 +13,12 @@
  * work queued, a long command, or is not gpup's any more) is stopped.
  */
 
-/* Commands in a renderer at a time: one is worked on, the next one lies ready; among many it need
- * not, since there is always another partition's to work on. */
-#define DEPTH      2u
-#define DEPTH_MANY 1u
-#define MANY       3u
+/* Commands in a renderer at a time: one that is ahead of the others waits after each; one that is
+ * behind has the next one lie ready; one that is far behind, a window, several: a renderer that has
+ * to wait for its next command leaves CPUs idle. */
+#define DEPTH_AHEAD      1u
+#define DEPTH_BEHIND     2u
+#define DEPTH_FAR_BEHIND 4u
 /* Without work or use for so many looks it is not active. */
 #define QUIET_LOOKS 3u
 /* Beyond its share by so much of the whole GPU's time, its renderer is stopped. */
@@ -26,9 +27,9 @@
  * in percent, then count as left over. */
 #define IDLE_LOOK_NS (100 * GPUP_MS)
 #define IDLE_PERCENT 30u
-/* Who comes after a pause of this length runs before the others until it has used so much of the
- * whole GPU's time: a small frame is done by then. */
-#define PAUSE_NS (10 * GPUP_MS)
+/* Who uses less than half of its share runs before the others, until it has used so much of the
+ * whole GPU's time beyond that: a small frame is done by then, each time. It does so again when
+ * all of that is paid off by time that went by. */
 #define BURST_NS (5 * GPUP_MS)
 
 void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now)
@@ -62,17 +63,17 @@ void gpup_arbiter_renderer_together(struct gpup_partition *p)
     set_first(p, true);
 }
 
-/* A pause begins a burst anew. */
 static void update_burst(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now)
 {
-    if (p->active) {
-        p->active_at = now;
-        if (p->burst_ns > BURST_NS * a->capacity)
-            set_first(p, false);
-    } else if (!p->first && now - p->active_at > PAUSE_NS) {
-        p->burst_ns = 0;
+    uint64_t paid =
+        (now - p->burst_at) / 1000 * a->capacity * p->own_share / (2 * GPUP_WHOLE / 1000);
+
+    p->burst_at = now;
+    p->burst_ns = p->burst_ns > paid ? p->burst_ns - paid : 0;
+    if (p->burst_ns > BURST_NS * a->capacity)
+        set_first(p, false);
+    else if (p->burst_ns == 0)
         set_first(p, true);
-    }
 }
 
 /* Active: it says that it has work, or the kernel says that it does some. */
@@ -136,15 +137,22 @@ static void look_for_idle(struct gpup_arbiter *a, uint64_t now)
     a->held_since_look = false;
 }
 
+static uint32_t depth_of(const struct gpup_arbiter *a, unsigned i)
+{
+    int64_t lead = gpup_share_lead(a->share, i);
+
+    if (lead > 0)
+        return DEPTH_AHEAD;
+    return lead > -(int64_t)(a->window_ns * a->capacity) ? DEPTH_BEHIND : DEPTH_FAR_BEHIND;
+}
+
 static void decide(struct gpup_arbiter *a, unsigned i, unsigned n_active, uint64_t now)
 {
     struct gpup_partition *p = a->p[i];
     bool limited = n_active > 1 || p->request.cap < GPUP_WHOLE;
     int64_t excess = gpup_share_excess(a->share, i, now);
 
-    atomic_store(&p->page->depth, !limited           ? GPUP_DEPTH_ALONE
-                                  : n_active >= MANY ? DEPTH_MANY
-                                                     : DEPTH);
+    atomic_store(&p->page->depth, limited ? depth_of(a, i) : GPUP_DEPTH_ALONE);
     gpup_arbiter_hold(a, p, !gpup_share_may_submit(a->share, i, now, NULL));
     if (excess > (int64_t)(OVERRUN_NS * a->capacity))
         gpup_arbiter_stop(p, true, now);
