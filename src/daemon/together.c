@@ -70,6 +70,8 @@ static void update_burst(struct gpup_arbiter *a, struct gpup_partition *p, uint6
 
     p->burst_at = now;
     p->burst_ns = p->burst_ns > paid ? p->burst_ns - paid : 0;
+    if (p->burst_ns > 2 * BURST_NS * a->capacity) /* so that it is paid off some time */
+        p->burst_ns = 2 * BURST_NS * a->capacity;
     if (p->burst_ns > BURST_NS * a->capacity)
         set_first(p, false);
     else if (p->burst_ns == 0)
