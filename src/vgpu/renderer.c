@@ -40,14 +40,16 @@ struct renderer {
     struct gpup_render_exported exported;
     int exported_fd;      /* -1: none */
     uint64_t seq;         /* the last number given */
-    uint64_t outstanding; /* answers that are due */
+    uint64_t outstanding; /* answers that are due, those to fences included */
+    uint64_t fences;      /* of these */
     uint64_t ping;        /* the number of our own last question, or 0 */
-    bool answered;        /* the command reserved last is to be answered */
+    bool answered, fence; /* the command reserved last is to be answered; is a fence */
     bool unwatched;       /* commands were sent after the last that is to be answered */
     bool full;            /* there was no room for a question */
     bool timing;          /* hang_timer runs; it may find nothing to wait for any more */
     uint32_t hang_ms;
     uint64_t progress_ms; /* when something came back last, or the first answer became due */
+    uint64_t fence_ms;    /* the same of fences: work on the GPU may hang while commands go on */
     bool ready, ended, hung;
 };
 
@@ -263,13 +265,18 @@ static void on_answer(struct renderer *r, const struct gpup_event *event)
 {
     bool fence = event->record.type == GPUP_EVENT_FENCE;
 
-    if (!r->ready || event->record.size != sizeof(*event) || r->outstanding == 0 ||
+    if (!r->ready || event->record.size != sizeof(*event) ||
+        (fence ? r->fences : r->outstanding - r->fences) == 0 ||
         (!fence && event->record.type != GPUP_EVENT_DONE)) {
         end(r, "it broke the protocol");
         return;
     }
     r->progress_ms = running_ms(r);
     r->outstanding--;
+    if (fence) {
+        r->fences--;
+        r->fence_ms = r->progress_ms;
+    }
     if (event->record.seq == r->ping && r->ping != 0)
         r->ping = 0;
     else if (!r->events->finished(r->device, event->record.seq, fence ? 0 : event->status))
@@ -318,7 +325,7 @@ static bool has_answers(void *data)
 static void on_hang_timer(void *data)
 {
     struct renderer *r = data;
-    uint64_t quiet = running_ms(r) - r->progress_ms;
+    uint64_t quiet = running_ms(r) - (r->fences > 0 ? r->fence_ms : r->progress_ms);
     char reason[96];
 
     r->timing = false;
@@ -342,10 +349,12 @@ static void start_watch(struct renderer *r)
         set_timer(r, limit_ms(r));
 }
 
-static void expect_answer(struct renderer *r)
+static void expect_answer(struct renderer *r, bool fence)
 {
     if (r->outstanding++ == 0)
         start_watch(r);
+    if (fence && r->fences++ == 0)
+        r->fence_ms = running_ms(r);
 }
 
 void renderer_watch(struct renderer *r)
@@ -390,6 +399,7 @@ void *renderer_reserve(struct renderer *r, uint32_t type, size_t size, bool answ
         return NULL;
     }
     r->answered = answer;
+    r->fence = type == GPUP_CMD_FENCE;
     if (answer)
         r->seq++;
     return record;
@@ -398,7 +408,7 @@ void *renderer_reserve(struct renderer *r, uint32_t type, size_t size, bool answ
 void renderer_commit(struct renderer *r)
 {
     if (r->answered)
-        expect_answer(r);
+        expect_answer(r, r->fence);
     r->unwatched = !r->answered;
     gpup_ring_commit(&r->commands);
 }
@@ -460,7 +470,7 @@ struct renderer *renderer_new(struct vgpu_loop *loop, int sock, int pidfd, uint6
         renderer_free(r);
         return NULL;
     }
-    expect_answer(r); /* the greeting: a renderer that never starts hangs too */
+    expect_answer(r, false); /* the greeting: a renderer that never starts hangs too */
     read_answers(r);
     return r;
 }

@@ -13,11 +13,13 @@
 
 /*
  * A renderer on a GPU that there is not: renders nothing, but exports resources, as memfds instead
- * of dma-bufs. Of two it says what cannot be: UNSHARED is not exported, SHORT is too small.
+ * of dma-bufs. Of two it says what cannot be: UNSHARED is not exported, SHORT is too small. Once it
+ * was asked for the third, ENDLESS, it answers commands but no fence.
  */
 
 #define UNSHARED  20u
 #define SHORT     21u
+#define ENDLESS   22u
 #define RESOURCES 64u
 
 static struct {
@@ -79,8 +81,11 @@ static void serve(int sock, struct gpup_ring_end *commands, struct gpup_ring_end
             struct gpup_event event = {.record = {GPUP_EVENT_DONE, sizeof(event), record->seq}};
 
             event.status = execute(sock, record);
-            if (record->type == GPUP_CMD_FENCE)
+            if (record->type == GPUP_CMD_FENCE) {
                 event.record.type = GPUP_EVENT_FENCE;
+                if (resources[ENDLESS].width > 0)
+                    event.record.seq = 0;
+            }
             gpup_ring_release(commands);
             if (event.record.seq != 0)
                 (void)gpup_ring_put(events, &event.record);
