@@ -10,7 +10,7 @@
 /* virtio 1.2, 5.7.6.8: the 2D commands. A 2D resource's pixels lie with us; the renderer gets a
  * copy when the resource is attached to a context. */
 
-#define MAX_2D_SIZE     16384u
+#define MAX_2D_SIZE     16384u /* what is shown is no larger either */
 #define BYTES_PER_PIXEL 4u
 #define HEAD_WIDTH      1280u
 #define HEAD_HEIGHT     800u
@@ -143,7 +143,8 @@ enum outcome set_scanout(struct vgpu_device *d, struct request *q, const void *c
     resource = vgpu_resource_find(&d->objects, le32toh(c->resource_id));
     if (!resource)
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
-    if (!rect_fits(&c->r, resource))
+    if (!vgpu_resource_is_picture(resource) || !rect_fits(&c->r, resource) ||
+        le32toh(c->r.width) > MAX_2D_SIZE || le32toh(c->r.height) > MAX_2D_SIZE)
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
     display_set_scanout(d->display, resource, &c->r);
     return answer(q, VIRTIO_GPU_RESP_OK_NODATA);

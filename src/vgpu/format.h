@@ -15,6 +15,7 @@ struct vgpu_shape {
 
 #define VGPU_TARGET_BUFFER 0u
 #define VGPU_TARGET_2D     2u
+#define VGPU_TARGET_RECT   5u
 
 /*
  * The memory that a resource takes, in bytes: every level, layer and sample. Never less than a

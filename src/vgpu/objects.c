@@ -48,6 +48,11 @@ void vgpu_resource_remove(struct vgpu_objects *objects, struct vgpu_resource *re
     release(resource);
 }
 
+bool vgpu_resource_is_picture(const struct vgpu_resource *resource)
+{
+    return resource->shape.target == VGPU_TARGET_2D || resource->shape.target == VGPU_TARGET_RECT;
+}
+
 void vgpu_resource_set_backing(struct vgpu_objects *objects, struct vgpu_resource *resource,
                                struct gpup_render_span *spans, uint32_t n_spans)
 {

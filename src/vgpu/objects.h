@@ -49,6 +49,8 @@ struct vgpu_resource *vgpu_resource_find(struct vgpu_objects *objects, uint32_t 
 /* NULL: 0, an id in use, too many, or no memory. */
 struct vgpu_resource *vgpu_resource_add(struct vgpu_objects *objects, uint32_t id);
 void vgpu_resource_remove(struct vgpu_objects *objects, struct vgpu_resource *resource);
+/* It can be shown: it is of two dimensions, not a buffer for example. */
+bool vgpu_resource_is_picture(const struct vgpu_resource *resource);
 /* The backing is `spans` (owned from now on). */
 void vgpu_resource_set_backing(struct vgpu_objects *objects, struct vgpu_resource *resource,
                                struct gpup_render_span *spans, uint32_t n_spans);

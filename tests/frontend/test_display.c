@@ -303,6 +303,43 @@ static void rendered(struct fixture *x, gconstpointer data)
 
 /* ---- the cursor ---- */
 
+static void make_other(struct frontend *f, uint32_t id, uint32_t target, uint32_t width,
+                       uint32_t height)
+{
+    struct virtio_gpu_resource_create_3d c = {.hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_3D},
+                                              .resource_id = id,
+                                              .target = target,
+                                              .format = 1,     /* B8G8R8A8_UNORM */
+                                              .bind = 1u << 3, /* sampler view */
+                                              .width = width,
+                                              .height = height,
+                                              .depth = 1,
+                                              .array_size = 1};
+
+    g_assert_cmphex(frontend_command(f, &c, sizeof(c), NULL, 0), ==, OK);
+}
+
+/* What is no picture is not shown: a buffer may be wider than a message to QEMU holds pixels, and
+ * virglrenderer ends when it is to read pixels of one. */
+static void no_picture(struct fixture *x, gconstpointer data)
+{
+    const uint32_t invalid = VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+    struct frontend *f = &x->frontend;
+
+    frontend_start_drawing(f, 1, 10);
+    make_other(f, 7, 0, 1 << 20, 1); /* a buffer */
+    make_other(f, 8, 2, 1 << 20, 1); /* a texture that no driver makes */
+    set_scanout(f, 7, 0, 0, 1 << 20, 1, invalid);
+    set_scanout(f, 7, 0, 0, 64, 1, invalid);
+    set_scanout(f, 8, 0, 0, 1 << 20, 1, invalid);
+    make_other(f, 9, 0, 1 << 14, 64);
+    frontend_cursor(f, VIRTIO_GPU_CMD_UPDATE_CURSOR, 9, 0, 0, 0, 0);
+    make_buffer(f, 5);
+    set_scanout(f, 5, 0, 0, WIDTH, HEIGHT, OK);
+    show(x, 3);
+    frontend_assert_draws(f, 1, 10); /* the renderer is still the first one */
+}
+
 static bool cursor_is_shaped(struct viewer *v, const void *data)
 {
     uint32_t colour = *(const uint32_t *)data;
@@ -368,13 +405,14 @@ static void cursor(struct fixture *x, gconstpointer data)
 #define SHARED_HEIGHT 300u
 #define UNSHARED      20u /* tests/frontend/fake_render.c */
 #define SHORT         21u
+#define ENDLESS       22u
 #define TIMES(n)      (&(const unsigned){n})
 
 static void set_up_shared(struct fixture *x, gconstpointer data)
 {
     g_autofree char *renderer = g_strdup_printf("--renderer=%s", g_getenv("GPUP_TEST_FAKE_RENDER"));
     const char *argv[] = {g_getenv("GPUP_TEST_VGPU"), renderer, "--vram=64M", "--display=dmabuf",
-                          NULL};
+                          "--hang-ms=1000", NULL};
 
     frontend_start_backend(&x->frontend, argv);
     viewer_start(&x->viewer, &x->frontend, GPOINTER_TO_UINT(data));
@@ -455,6 +493,47 @@ static void wrongly_shared(struct fixture *x, gconstpointer data)
     g_assert_cmpuint(x->viewer.dmabufs, ==, 0);
 }
 
+/* Work on the GPU that does not end, while the renderer goes on answering commands. */
+static void endless(struct fixture *x, gconstpointer data)
+{
+    struct frontend *f = &x->frontend;
+    const struct virtio_gpu_transfer_host_3d fenced = {
+        .hdr = {.type = VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
+                .flags = VIRTIO_GPU_FLAG_FENCE,
+                .fence_id = 1},
+        .box = {.w = 1, .h = 1, .d = 1},
+        .resource_id = ENDLESS};
+    struct virtio_gpu_ctrl_hdr reply = {0};
+    unsigned answered = 0;
+
+    make_rendered(f, ENDLESS);
+    g_assert_cmphex(frontend_attach(f, ENDLESS, FRONTEND_DATA, 4096), ==, OK);
+    frontend_offer(f, &fenced, sizeof(fenced), NULL, 0, sizeof(reply));
+    /* each unref is answered by the renderer: it is not stuck; the fence's answer ends this */
+    while (reply.fence_id == 0) {
+        const struct virtio_gpu_resource_create_3d create = {
+            .hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_3D},
+            .resource_id = 100,
+            .target = 2,
+            .format = 1,
+            .width = 1,
+            .height = 1,
+            .depth = 1,
+            .array_size = 1};
+        const struct virtio_gpu_resource_unref unref = {
+            .hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_UNREF}, .resource_id = 100};
+
+        g_assert_cmpuint(answered++, <, 1000);
+        g_usleep(10000);
+        frontend_offer(f, &create, sizeof(create), NULL, 0, sizeof(reply));
+        frontend_offer(f, &unref, sizeof(unref), NULL, 0, sizeof(reply));
+        for (unsigned i = 0; i < 2 && reply.fence_id == 0; i++)
+            frontend_wait(f, &reply, sizeof(reply));
+    }
+    g_assert_cmpuint(answered, >, 2);
+    g_assert_cmphex(reply.type, ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -467,6 +546,7 @@ int main(int argc, char **argv)
     ADD("reset", reset);
     ADD("slow-viewer", slow_viewer);
     ADD("rendered", rendered);
+    ADD("no-picture", no_picture);
     ADD("cursor", cursor);
 #define ADD_SHARED(path, features, func)                                                           \
     g_test_add("/display/" path, struct fixture, GUINT_TO_POINTER(features), set_up_shared, func,  \
@@ -475,5 +555,6 @@ int main(int argc, char **argv)
     ADD_SHARED("shared-with-order", (unsigned)DISPLAY_F_DMABUF2, shared);
     ADD_SHARED("not-shared", 0u, not_shared);
     ADD_SHARED("wrongly-shared", 0u, wrongly_shared);
+    ADD_SHARED("endless", 0u, endless);
     return g_test_run();
 }
