@@ -5,6 +5,7 @@
 #include "sandbox/jail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -28,7 +29,6 @@ static const int common_calls[] = {
     SCMP_SYS(fstat),
     SCMP_SYS(newfstatat), /* glibc's fstat */
     SCMP_SYS(statx),
-    SCMP_SYS(fcntl),
     SCMP_SYS(ftruncate),
     SCMP_SYS(dup),
     SCMP_SYS(poll),
@@ -152,6 +152,42 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t n)
 
 #define ALLOW(filter, calls) allow(filter, calls, sizeof(calls) / sizeof((calls)[0]))
 
+/*
+ * Whether a descriptor blocks belongs to the open file, which processes of more trust share with
+ * us (eventfds): nobody may make one block that did not, nor ask for signals of it.
+ */
+static int allow_fcntl(scmp_filter_ctx filter)
+{
+    static const int commands[] = {F_DUPFD,     F_DUPFD_CLOEXEC, F_GETFD, F_SETFD,
+                                   F_GETFL,     F_ADD_SEALS,     F_GET_SEALS};
+    int ret = 0;
+
+    for (size_t i = 0; i < sizeof(commands) / sizeof(*commands) && ret == 0; i++)
+        ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+                               SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)commands[i]));
+    if (ret == 0)
+        ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 2,
+                               SCMP_A1(SCMP_CMP_EQ, F_SETFL),
+                               SCMP_A2(SCMP_CMP_MASKED_EQ, O_NONBLOCK | O_ASYNC, O_NONBLOCK));
+    return ret;
+}
+
+/* A GPU's own, not those of every file (FIONBIO, FIOASYNC, terminals'), which are numbered in 0x54
+ * at the second byte: a number of another kind differs from that in one bit at least. The kernel
+ * looks at 32 bits only, so bits are compared, not the number. */
+static int allow_ioctl(scmp_filter_ctx filter)
+{
+    int ret = 0;
+
+    for (unsigned bit = 8; bit < 16 && ret == 0; bit++) {
+        const scmp_datum_t mask = 1u << bit;
+
+        ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                               SCMP_A1(SCMP_CMP_MASKED_EQ, mask, ~(scmp_datum_t)0x5400 & mask));
+    }
+    return ret;
+}
+
 static int allow_vgpu(scmp_filter_ctx filter)
 {
     int ret = ALLOW(filter, vgpu_calls);
@@ -192,7 +228,7 @@ static int allow_render(scmp_filter_ctx filter, bool gpu)
         ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
                                SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0));
     if (ret == 0 && gpu)
-        ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 0);
+        ret = allow_ioctl(filter);
     return ret;
 }
 
@@ -217,6 +253,8 @@ int sandbox_restrict_calls(enum sandbox_calls calls, struct gpup_error **err)
         return gpup_error_set(err, ENOMEM, "out of memory");
     seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     ret = ALLOW(filter, common_calls);
+    if (ret == 0)
+        ret = allow_fcntl(filter);
     if (ret == 0)
         ret = calls == SANDBOX_CALLS_VGPU ? allow_vgpu(filter)
                                           : allow_render(filter, calls == SANDBOX_CALLS_RENDER_GPU);

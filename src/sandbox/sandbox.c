@@ -21,6 +21,8 @@
 #define NAMESPACES                                                                                 \
     ((uint64_t)(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS))
 #define START_TIMEOUT_MS 10000
+/* Descriptors of the program: gpupd looks at each of them when it meters a GPU. */
+#define MOST_FILES 1024u
 
 /* What the child tells through the pipe, in one write: before exec, and again if that fails. */
 struct report {
@@ -66,6 +68,7 @@ _Noreturn static void child(const struct sandbox_spec *spec, uint64_t flags, uid
                             int pipe_fd, struct report *report)
 {
     const struct rlimit no_core = {0, 0}; /* a core file would hold the guest's memory */
+    const struct rlimit files = {MOST_FILES, MOST_FILES};
     char exec_path[JAIL_PATH_SIZE];
     const char *path = spec->path;
     bool same_user = false, ok;
@@ -73,6 +76,7 @@ _Noreturn static void child(const struct sandbox_spec *spec, uint64_t flags, uid
     reset_signals();
     setsid();
     setrlimit(RLIMIT_CORE, &no_core);
+    setrlimit(RLIMIT_NOFILE, &files);
     limit_memory(spec->memory);
     ok = jail_arrange_descriptors(spec, &pipe_fd, &report->failure);
     if (ok && (flags & CLONE_NEWUSER) && !jail_map_ids(uid, gid)) {

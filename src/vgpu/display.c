@@ -610,8 +610,8 @@ static void new_shape(struct display *s, uint32_t id)
     uint8_t order[4];
 
     s->cursor.resource = resource ? id : 0;
-    s->cursor.visible = resource && vgpu_resource_is_picture(resource) &&
-                        order_of(resource->shape.format, order);
+    s->cursor.visible =
+        resource && vgpu_resource_is_picture(resource) && order_of(resource->shape.format, order);
     s->cursor.shape_wanted = false;
     s->cursor.shape_changed = false;
     if (!s->cursor.visible)

@@ -125,7 +125,7 @@ static void no_walls(struct host *h, gconstpointer data)
 
     for (const char *const *what =
              (const char *const[]){"open ", "create ", "connect ", "network ", "execute ", "fork ",
-                                   "signal ", "code ", NULL};
+                                   "signal ", "block ", "code ", NULL};
          *what; what++)
         g_assert_nonnull(strstr(found, *what));
     g_assert_null(strstr(found, "mount "));
@@ -151,13 +151,13 @@ static void calls_alone(struct host *h, gconstpointer data)
 {
     /* which files a renderer may open is the private root's affair */
     assert_only(h, "software", false, "open create code ");
-    assert_only(h, "gpu", false, "open create ioctl code ");
+    assert_only(h, "gpu", false, "open create gpu code ");
 }
 
 static void renderer(struct host *h, gconstpointer data)
 {
     assert_only(h, "software", true, "code ");
-    assert_only(h, "gpu", true, "ioctl code ");
+    assert_only(h, "gpu", true, "gpu code ");
 }
 
 /* gpup-vgpu has libvirt's confinement beside; it may go to gpupd's socket. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -160,6 +161,36 @@ static bool types_for_others(void)
     return ioctl(0, TIOCSTI, &c) == 0 || errno == ENOTTY;
 }
 
+/* Of a file that others have open too: they would wait where they never do. */
+static bool makes_block(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), off = 0;
+
+    (void)!fcntl(fd, F_SETFL, 0);
+    (void)!ioctl(fd, FIONBIO, &off);
+    (void)!syscall(SYS_ioctl, fd, UINT64_C(1) << 32 | FIONBIO, &off);
+    (void)!syscall(SYS_fcntl, fd, UINT64_C(1) << 32 | F_SETFL, 0);
+    return !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* gpupd looks at each descriptor of a renderer that it meters. */
+static bool opens_many(void)
+{
+    int fd, last = -1;
+
+    while ((fd = eventfd(0, EFD_CLOEXEC)) >= 0 && fd < 2048)
+        last = fd;
+    for (int i = last; i > 63; i--)
+        close(i);
+    return fd >= 2048;
+}
+
+/* DRM_IOCTL_VERSION */
+static bool drives_gpus(void)
+{
+    return ioctl(0, UINT64_C(0xc0406400), NULL) == 0 || errno == ENOTTY;
+}
+
 static bool makes_code(void)
 {
     return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
@@ -188,6 +219,9 @@ static const struct {
     {"perf", watches_others},
     {"keys", uses_keys},
     {"ioctl", types_for_others},
+    {"gpu", drives_gpus},
+    {"block", makes_block},
+    {"many", opens_many},
     {"code", makes_code},
 };
 
