@@ -15,6 +15,8 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,6 +51,24 @@ static void poke(struct gpup_arbiter *a)
     (void)!eventfd_write(a->event, 1);
 }
 
+/* Whether a descriptor blocks belongs to the open file, which gpup-vgpu has too: nothing is done to
+ * one that might. Setting a timer never does. */
+static void wake(struct gpup_partition *p)
+{
+    const struct itimerspec now = {.it_value.tv_nsec = 1};
+
+    timerfd_settime(p->wake, 0, &now, NULL);
+}
+
+static void clear(int event)
+{
+    uint64_t value;
+    const struct iovec iov = {&value, sizeof(value)};
+
+    if (preadv2(event, &iov, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP) /* before Linux 5.8 */
+        (void)!read(event, &value, sizeof(value));
+}
+
 /* ---- what a partition is told, and made to do ---- */
 
 void gpup_arbiter_hold(struct gpup_arbiter *a, struct gpup_partition *p, bool hold)
@@ -60,7 +80,7 @@ void gpup_arbiter_hold(struct gpup_arbiter *a, struct gpup_partition *p, bool ho
     p->held = hold;
     atomic_store(&p->page->hold, hold);
     if (!hold && atomic_exchange(&p->page->waiting, 0))
-        (void)!eventfd_write(p->wake, 1);
+        wake(p);
 }
 
 void gpup_arbiter_stop(struct gpup_partition *p, bool stop, uint64_t now)
@@ -136,12 +156,9 @@ static void *run(void *data)
         if (quit)
             return NULL;
         n = epoll_wait(a->epoll, events, 16, timeout);
-        for (int i = 0; i < n; i++) {
-            eventfd_t value;
-
-            /* one that was removed meanwhile has another file there, or none: no harm */
-            (void)!eventfd_read(events[i].data.fd, &value);
-        }
+        /* one that was removed meanwhile has another file there, or none: no harm */
+        for (int i = 0; i < n; i++)
+            clear(events[i].data.fd);
     }
 }
 
@@ -248,7 +265,8 @@ static struct gpup_partition *partition_new(struct gpup_error **err)
                                  .meter = {.file = -1},
                                  .quiet = UINT_MAX / 2,
                                  .kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                                 .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+                                 .wake =
+                                     timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
     ret = make_page(p);
     if (ret == 0 && (p->kick < 0 || p->wake < 0 || pipe2(p->guard, O_CLOEXEC | O_NONBLOCK) < 0 ||
                      fcntl(p->guard[0], F_SETSIG, SIGCONT) < 0 ||

@@ -10,8 +10,9 @@
  * sealed against any change of its size) and sends it in GPUP_MSG_GPU_TIME with three more
  * descriptors. What is charged is not told here: gpupd asks the kernel.
  *
- * kick (eventfd) wakes the arbiter, wake (eventfd) wakes gpup-vgpu. Both sides use sequentially
- * consistent accesses, so that neither wake is lost: whoever waits says so, then looks again.
+ * kick (eventfd) wakes the arbiter, wake (timerfd: gpupd sets it, which never waits) wakes
+ * gpup-vgpu. Both sides use sequentially consistent accesses, so that neither wake is lost: whoever
+ * waits says so, then looks again.
  *
  * guard is the reading end of a pipe whose other end only gpupd has. gpup-vgpu keeps it open and
  * never looks at it: when gpupd ends, however that comes about, the kernel sends SIGCONT to the
