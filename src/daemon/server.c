@@ -18,7 +18,13 @@
 #include <unistd.h>
 
 #define MAX_CONNECTIONS 1024u
-#define MAX_XML         (1 << 20)
+/* Of these, such as have not shown that they are a VM's device process, and are not root's. */
+#define MAX_STRANGERS 64u
+/* Messages of one connection in a second: gpup-vgpu sends five. */
+#define MAX_MESSAGES 100u
+/* Of refused strangers, each minute. */
+#define MAX_LOGGED 10u
+#define MAX_XML    (1 << 20)
 
 struct connection {
     struct gpup_server *server;
@@ -26,6 +32,10 @@ struct connection {
     guint source;
     struct gpup_lease *lease; /* NULL until its hello */
     struct waiting *waiting;  /* a hook that waits for its answer */
+    bool trusted;             /* root's, or our own user's: the hook may be */
+    guint64 number;           /* connections are counted */
+    gint64 second;            /* the present one, and what has come in it */
+    unsigned messages;
 };
 
 /* A start whose partition is being readied; the hook may go away meanwhile. */
@@ -41,6 +51,9 @@ struct gpup_server {
     int listener;
     guint source;
     GHashTable *connections; /* struct connection *, a set, owned */
+    guint64 n_connections;   /* ever */
+    gint64 minute;           /* the present one, and what was logged of strangers in it */
+    unsigned logged;
     unsigned degraded;
 };
 
@@ -91,6 +104,19 @@ static struct connection *find(struct gpup_server *s, const char *adapter)
             return c;
     }
     return NULL;
+}
+
+/* What somebody says who may connect, and no more than that, does not fill the log. */
+static void log_refusal(struct gpup_server *s, const char *why)
+{
+    gint64 minute = g_get_monotonic_time() / (60 * G_USEC_PER_SEC);
+
+    if (minute != s->minute)
+        s->logged = 0;
+    s->minute = minute;
+    if (s->logged++ < MAX_LOGGED)
+        g_message("a process was refused: %s%s", why,
+                  s->logged == MAX_LOGGED ? " (further ones of this minute are not logged)" : "");
 }
 
 /* ---- the hook ---- */
@@ -205,15 +231,15 @@ static bool on_hook(struct connection *c, struct gpup_msg_hook *hook, int fd)
 {
     GPUP_AUTO_ERROR err = NULL;
     g_autofree char *xml = NULL;
-    struct gpup_peer peer;
     size_t length;
-    int ret = gpup_peer_of(c->sock, &peer, &err);
 
     hook->vm[sizeof(hook->vm) - 1] = '\0';
-    if (ret == 0 && peer.uid != 0 && peer.uid != geteuid())
-        ret = gpup_error_set(&err, EACCES, "only root may say that a VM starts");
-    if (ret == 0)
-        xml = read_xml(fd, &length, &err);
+    if (!c->trusted) {
+        log_refusal(c->server, "only root may say that a VM starts");
+        say(c, -EACCES, "only root may say that a VM starts");
+        return false;
+    }
+    xml = read_xml(fd, &length, &err);
     if (xml && hook->op == GPUP_HOOK_PREPARE)
         return prepare(c, hook, xml, length);
     if (xml)
@@ -234,7 +260,7 @@ static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
     GPUP_FAULT("gpupd.hello.asked");
     c->lease = gpup_lease_new(&s->setup, c->sock, hello, &s->degraded, &grant, &err);
     if (!c->lease) {
-        g_message("a device process was refused: %s", gpup_error_message(err));
+        log_refusal(s, gpup_error_message(err));
         say(c, -EACCES, gpup_error_message(err));
         return false;
     }
@@ -317,6 +343,20 @@ static bool on_message(struct connection *c, union message *m, ssize_t n, int fd
     return true;
 }
 
+/* One that never stops talking would leave no time for others. */
+static bool is_flood(struct connection *c)
+{
+    gint64 second = g_get_monotonic_time() / G_USEC_PER_SEC;
+
+    if (second != c->second)
+        c->messages = 0;
+    c->second = second;
+    if (++c->messages <= MAX_MESSAGES)
+        return false;
+    log_refusal(c->server, "it sent more messages than a device process has to");
+    return true;
+}
+
 static gboolean on_readable(int sock, GIOCondition condition, void *data)
 {
     struct connection *c = data;
@@ -324,7 +364,7 @@ static gboolean on_readable(int sock, GIOCondition condition, void *data)
     union message m = {0};
     int fd = -1;
     ssize_t n = gpup_seqpacket_receive(sock, &m, sizeof(m), &fd, 1, NULL, MSG_DONTWAIT);
-    bool goes_on = n == -EAGAIN || (n > 0 && on_message(c, &m, n, fd));
+    bool goes_on = n == -EAGAIN || (n > 0 && !is_flood(c) && on_message(c, &m, n, fd));
 
     if (fd >= 0)
         close(fd);
@@ -334,6 +374,36 @@ static gboolean on_readable(int sock, GIOCondition condition, void *data)
     g_hash_table_remove(s->connections, c);
     s->setup.changed(s->setup.data);
     return G_SOURCE_REMOVE;
+}
+
+static bool is_trusted(int sock)
+{
+    struct gpup_peer peer;
+
+    return gpup_peer_of(sock, &peer, NULL) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+/* They may connect, and say nothing: whoever of them came first goes, so that there is always room
+ * for the hook and for the next VM's. */
+static void limit_strangers(struct gpup_server *s)
+{
+    struct connection *first = NULL;
+    GHashTableIter iter;
+    unsigned n = 0;
+    void *key;
+
+    g_hash_table_iter_init(&iter, s->connections);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        struct connection *c = key;
+
+        if (c->trusted || c->lease)
+            continue;
+        n++;
+        if (!first || c->number < first->number)
+            first = c;
+    }
+    if (n > MAX_STRANGERS)
+        g_hash_table_remove(s->connections, first);
 }
 
 static gboolean on_connection(int listener, GIOCondition condition, void *data)
@@ -351,8 +421,11 @@ static gboolean on_connection(int listener, GIOCondition condition, void *data)
     c = g_new0(struct connection, 1);
     c->server = s;
     c->sock = sock;
+    c->number = s->n_connections++;
+    c->trusted = is_trusted(sock);
     c->source = g_unix_fd_add(sock, G_IO_IN | G_IO_HUP, on_readable, c);
     g_hash_table_add(s->connections, c);
+    limit_strangers(s);
     return G_SOURCE_CONTINUE;
 }
 

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/error.h"
+#include "daemon/server.h"
+#include "wire/seqpacket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* gpupd's socket, as whoever may connect sees it: libvirt's hook, and processes of VMs that were
+ * taken over. */
+
+#define WAIT_MS 20000
+#define MANY    1100
+
+struct fixture {
+    char *dir, *path;
+    struct gpup_folders folders;
+    struct gpup_config config;
+    struct gpup_host *host;
+    struct gpup_events *events;
+    struct gpup_server *server;
+};
+
+static void ignore(void *data)
+{
+}
+
+static void set_up(struct fixture *f, gconstpointer data)
+{
+    struct gpup_server_setup setup = {.changed = ignore};
+    g_autofree char *conf = NULL;
+
+    f->dir = g_dir_make_tmp("gpup-server-XXXXXX", NULL);
+    g_assert_cmpint(g_chmod(f->dir, 0755), ==, 0);
+    conf = g_build_filename(f->dir, "gpup.conf", NULL);
+    f->path = g_build_filename(f->dir, "gpupd.sock", NULL);
+    f->folders = (struct gpup_folders){f->dir, f->dir, f->dir};
+    g_assert_cmpint(gpup_config_read(conf, &f->config, NULL), ==, 0);
+    f->config.software_memory = UINT64_C(1) << 30;
+    f->host = gpup_host_new(&f->config, &f->folders, ignore, NULL, NULL);
+    f->events = gpup_events_new(f->dir);
+    setup.host = f->host;
+    setup.events = f->events;
+    setup.cgroups = gpup_cgroups_new("/nonexistent");
+    setup.folders = &f->folders;
+    f->server = gpup_server_new(&setup, NULL);
+    g_assert_nonnull(f->server);
+    g_assert_cmpint(g_chmod(f->path, 0666), ==, 0); /* a test's stranger has no group */
+}
+
+static void tear_down(struct fixture *f, gconstpointer data)
+{
+    char *argv[] = {(char *)"rm", (char *)"-rf", f->dir, NULL};
+
+    gpup_server_free(f->server);
+    gpup_events_free(f->events);
+    gpup_host_free(f->host);
+    g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+    g_free(f->path);
+    g_free(f->dir);
+}
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    if (sock >= 0 && connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0) {
+        close(sock);
+        return -1;
+    }
+    return sock;
+}
+
+static int ask_as_hook(int sock, const char *vm)
+{
+    struct gpup_msg_hook hook = {.header = {GPUP_MSG_HOOK, GPUP_GPUPD_VERSION}, .op = 99};
+    int fd = memfd_create("xml", MFD_CLOEXEC), ret;
+
+    g_strlcpy(hook.vm, vm, sizeof(hook.vm));
+    ret = write(fd, "<domain/>", 9) == 9 ? gpup_seqpacket_send(sock, &hook, sizeof(hook), &fd, 1, 0)
+                                         : -EIO;
+    close(fd);
+    return ret;
+}
+
+static gboolean too_late(void *data)
+{
+    g_error("gpupd did not answer");
+    return G_SOURCE_REMOVE;
+}
+
+/* Serves until the descriptor can be read. */
+static void serve_until(int fd)
+{
+    guint timer = g_timeout_add(WAIT_MS, too_late, NULL);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    while (poll(&p, 1, 0) == 0)
+        g_main_context_iteration(NULL, FALSE);
+    g_source_remove(timer);
+}
+
+static void assert_hook_is_served(struct fixture *f)
+{
+    struct gpup_msg_answer answer = {0};
+    int fd, sock = connect_to(f->path);
+
+    g_assert_cmpint(sock, >=, 0);
+    g_assert_cmpint(ask_as_hook(sock, "vm"), ==, 0);
+    serve_until(sock);
+    g_assert_cmpint(gpup_seqpacket_receive(sock, &answer, sizeof(answer), &fd, 1, NULL, 0), ==,
+                    sizeof(answer));
+    g_assert_cmpint(answer.status, ==, -EINVAL); /* there is no operation 99 */
+    close(sock);
+}
+
+/* A process of the group that may connect; it runs until it is killed. False: there is none. */
+static bool as_stranger(struct fixture *f, void (*attack)(const char *path), pid_t *pid)
+{
+    int done[2];
+
+    if (geteuid() != 0) {
+        g_test_skip("strangers are users other than ours: only root can be two");
+        return false;
+    }
+    g_assert_cmpint(pipe(done), ==, 0);
+    *pid = fork();
+    if (*pid == 0) {
+        alarm(2 * WAIT_MS / 1000);
+        if (setgid(65534) < 0 || setuid(65534) < 0)
+            _exit(1);
+        attack(f->path);
+        (void)!write(done[1], "", 1);
+        for (;;)
+            pause();
+    }
+    close(done[1]);
+    serve_until(done[0]);
+    close(done[0]);
+    return true;
+}
+
+static void hold_many(const char *path)
+{
+    for (unsigned i = 0; i < MANY; i++)
+        (void)!connect_to(path);
+}
+
+/* Connections that say nothing do not keep libvirt's hook out. */
+static void crowd(struct fixture *f, gconstpointer data)
+{
+    pid_t pid;
+
+    assert_hook_is_served(f);
+    if (!as_stranger(f, hold_many, &pid))
+        return;
+    assert_hook_is_served(f);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+static void pretend(const char *path)
+{
+    for (unsigned i = 0; i < 10; i++) {
+        struct gpup_msg_answer answer;
+        char vm[32];
+        int fd, sock = connect_to(path);
+
+        g_snprintf(vm, sizeof(vm), "invented-%u", i);
+        if (sock < 0 || ask_as_hook(sock, vm) < 0 ||
+            gpup_seqpacket_receive(sock, &answer, sizeof(answer), &fd, 1, NULL, 0) < 0 ||
+            answer.status != -EACCES)
+            _exit(1);
+        close(sock);
+    }
+}
+
+/* What somebody says who is not the hook is no event of a VM's. */
+static void pretender(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *file = g_build_filename(f->dir, "events", NULL);
+    g_autofree char *text = NULL;
+    pid_t pid;
+
+    if (!as_stranger(f, pretend, &pid))
+        return;
+    g_assert_cmpint(waitpid(pid, NULL, WNOHANG), ==, 0);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    g_file_get_contents(file, &text, NULL, NULL);
+    g_assert_false(text && strstr(text, "invented"));
+}
+
+#define ADAPTER "11111111-2222-4333-8444-000000000001"
+
+static void on_prepared(const struct gpup_error *err, void *data)
+{
+    if (err)
+        g_error("%s", gpup_error_message(err));
+}
+
+/* A VM's device process: this one. Its connection. */
+static int become_vgpu(struct fixture *f)
+{
+    static const char xml[] =
+        "<domain id='7'><name>vm</name><uuid>11111111-2222-4333-8444-000000000002</uuid><metadata>"
+        "<g:adapter xmlns:g='urn:gpup:adapter:1' id='" ADAPTER "' kind='virtio'/></metadata>"
+        "<devices><video><model type='vga'/></video><video><model type='virtio'>"
+        "<acceleration rendernode='/run/gpup/vm/" ADAPTER "'/></model></video></devices></domain>";
+    g_autofree char *file = g_build_filename(f->dir, "7-vm-video0-vhost-user-gpu.pid", NULL);
+    g_autofree char *pid = g_strdup_printf("%d", getpid());
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    struct gpup_msg_hello hello = {.header = {GPUP_MSG_HELLO, GPUP_GPUPD_VERSION}};
+    struct gpup_msg_grant grant;
+    struct gpup_gpu *const *gpus;
+    int fd, sock;
+    size_t n;
+
+    gpus = gpup_host_gpus(f->host, &n);
+    g_assert_cmpint(gpup_host_partition(f->host, gpus[n - 1], 2, false, lines, NULL), ==, 0);
+    gpup_host_prepare(f->host, xml, strlen(xml), gpup_server_is_alive, f->server, on_prepared,
+                      NULL);
+    g_assert_true(g_file_set_contents(file, pid, -1, NULL));
+    sock = connect_to(f->path);
+    g_strlcpy(hello.adapter, ADAPTER, sizeof(hello.adapter));
+    g_assert_cmpint(gpup_seqpacket_send(sock, &hello, sizeof(hello), NULL, 0, 0), ==, 0);
+    serve_until(sock);
+    g_assert_cmpint(gpup_seqpacket_receive(sock, &grant, sizeof(grant), &fd, 1, NULL, 0), ==,
+                    sizeof(grant));
+    g_assert_cmpuint(grant.header.type, ==, GPUP_MSG_GRANT);
+    return sock;
+}
+
+/* A device process that never stops talking is hung up on; one that reports is not. */
+static void talker(struct fixture *f, gconstpointer data)
+{
+    const struct gpup_msg_usage usage = {.header = {GPUP_MSG_USAGE, GPUP_GPUPD_VERSION}};
+    int sock = become_vgpu(f), ret = 0;
+
+    for (unsigned i = 0; i < 10; i++)
+        g_assert_cmpint(gpup_seqpacket_send(sock, &usage, sizeof(usage), NULL, 0, 0), ==, 0);
+    assert_hook_is_served(f);
+    g_assert_true(gpup_server_is_alive(ADAPTER, f->server));
+    for (unsigned i = 0; i < 100000 && ret != -EPIPE && ret != -ECONNRESET; i++) {
+        ret = gpup_seqpacket_send(sock, &usage, sizeof(usage), NULL, 0, MSG_DONTWAIT);
+        g_main_context_iteration(NULL, FALSE);
+    }
+    g_assert_false(gpup_server_is_alive(ADAPTER, f->server));
+    close(sock);
+    assert_hook_is_served(f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add("/server/crowd", struct fixture, NULL, set_up, crowd, tear_down);
+    g_test_add("/server/pretender", struct fixture, NULL, set_up, pretender, tear_down);
+    g_test_add("/server/talker", struct fixture, NULL, set_up, talker, tear_down);
+    return g_test_run();
+}
