@@ -158,8 +158,8 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t n)
  */
 static int allow_fcntl(scmp_filter_ctx filter)
 {
-    static const int commands[] = {F_DUPFD,     F_DUPFD_CLOEXEC, F_GETFD, F_SETFD,
-                                   F_GETFL,     F_ADD_SEALS,     F_GET_SEALS};
+    static const int commands[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,    F_SETFD,
+                                   F_GETFL, F_ADD_SEALS,     F_GET_SEALS};
     int ret = 0;
 
     for (size_t i = 0; i < sizeof(commands) / sizeof(*commands) && ret == 0; i++)
