@@ -149,6 +149,8 @@ static bool as_stranger(struct fixture *f, void (*attack)(const char *path), pid
     close(done[1]);
     serve_until(done[0]);
     close(done[0]);
+    while (g_main_context_iteration(NULL, FALSE)) /* who is still in the queue */
+        continue;
     return true;
 }
 

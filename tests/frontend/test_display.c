@@ -411,8 +411,8 @@ static void cursor(struct fixture *x, gconstpointer data)
 static void set_up_shared(struct fixture *x, gconstpointer data)
 {
     g_autofree char *renderer = g_strdup_printf("--renderer=%s", g_getenv("GPUP_TEST_FAKE_RENDER"));
-    const char *argv[] = {g_getenv("GPUP_TEST_VGPU"), renderer, "--vram=64M", "--display=dmabuf",
-                          "--hang-ms=1000", NULL};
+    const char *argv[] = {g_getenv("GPUP_TEST_VGPU"), renderer,         "--vram=64M",
+                          "--display=dmabuf",         "--hang-ms=1000", NULL};
 
     frontend_start_backend(&x->frontend, argv);
     viewer_start(&x->viewer, &x->frontend, GPOINTER_TO_UINT(data));
