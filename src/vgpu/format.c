@@ -27,7 +27,10 @@ struct format_range {
 /* One, two, three and four components of one size. */
 #define COMPONENTS(f, size)                                                                        \
     ONE(f, size), ONE((f) + 1, 2 * (size)), RANGE((f) + 2, (f) + 3, 4 * (size))
-#define ASTC(f, w, h) BLOCK(f, f, 16, w, h), BLOCK((f) + 14, (f) + 14, 16, w, h)
+/* Plain, sRGB, and of floats. */
+#define ASTC(f, w, h)                                                                              \
+    BLOCK(f, f, 16, w, h), BLOCK((f) + 14, (f) + 14, 16, w, h),                                    \
+        BLOCK((f) + 178, (f) + 178, 16, w, h)
 
 static const struct format_range ranges[] = {
     RANGE(1, 4, 4),
@@ -158,21 +161,40 @@ static const struct format_range ranges[] = {
     ONE(317, 4),
     ONE(318, 1),
     RANGE(319, 321, 2),
+    ONE(322, 1),
+    ONE(326, 1),
+    ONE(327, 2),
+    RANGE(328, 329, 4),
     RANGE(330, 333, 2),
     RANGE(334, 337, 4),
     RANGE(338, 340, 2),
     RANGE(341, 347, 4),
-    RANGE(372, 374, 4),
+    BLOCK(368, 368, 8, 4, 4),
+    BLOCK(369, 370, 16, 4, 4),
+    RANGE(371, 374, 4),
     ONE(375, 1),
     RANGE(376, 378, 2),
-    RANGE(379, 393, 4),
+    RANGE(379, 383, 4),
+    ONE(384, 2),
+    RANGE(385, 393, 4),
+    ONE(394, 2),
+    BLOCK(395, 396, 16, 8, 4),
     ONE(397, 4),
+    ONE(398, 2),
+    ONE(401, 2),
     RANGE(403, 404, 4),
     ONE(405, 1),
     RANGE(406, 411, 2),
     RANGE(412, 415, 32),
     RANGE(416, 417, 16),
     RANGE(418, 419, 8),
+    ONE(422, 2),
+    RANGE(426, 428, 2),
+    RANGE(429, 432, 4),
+    ONE(450, 2),
+    ONE(451, 4),
+    ONE(452, 2),
+    ONE(453, 4),
 };
 
 #define LAST_FORMAT 480u
