@@ -434,6 +434,59 @@ static void still_between_frames(struct frontend *f, gconstpointer data)
     }
 }
 
+/* A 2D resource outlives the renderer that knew it: the next one has what the guest drew. */
+static void dumb_buffers_return(struct frontend *f, gconstpointer data)
+{
+    const uint32_t attach = VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE;
+
+    g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==, OK);
+    g_assert_cmphex(frontend_attach(f, 5, FRONTEND_DATA, PIXELS), ==, OK);
+    for (uint32_t i = 1; i <= 3; i++) {
+        memset(f->memory + FRONTEND_DATA, (int)(0x50 + i), PIXELS);
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, i), ==, OK);
+        g_assert_cmphex(frontend_context_resource(f, attach, i, 5), ==, OK);
+        memset(f->memory + FRONTEND_DATA, 0, PIXELS);
+        g_assert_cmphex(
+            frontend_transfer(f, VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, i, 5, WIDTH, HEIGHT), ==,
+            OK);
+        g_assert_cmphex(f->memory[FRONTEND_DATA], ==, 0x50 + i);
+        g_assert_cmphex(f->memory[FRONTEND_DATA + PIXELS - 1], ==, 0x50 + i);
+        g_assert_cmpint(kill(frontend_renderer(f), SIGKILL), ==, 0);
+        while (frontend_context_resource(f, attach, i, 5) == OK) /* until it is noticed */
+            continue;
+        g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==,
+                        VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID); /* it is there */
+    }
+    g_assert_cmphex(frontend_unref(f, 5), ==, OK);
+}
+
+static void make_context_in_time(struct frontend *f, uint32_t context)
+{
+    gint64 until = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+
+    while (frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, context) != OK) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(20000);
+    }
+}
+
+/* One whose renderers end one soon after the other waits ever longer for the next (4 s here); what
+ * needs one is refused meanwhile, and what does not goes on. */
+static void slow_down(struct frontend *f, gconstpointer data)
+{
+    for (uint32_t i = 1; i <= 7; i++) {
+        make_context_in_time(f, i);
+        g_assert_cmpint(kill(frontend_renderer(f), SIGKILL), ==, 0);
+        while (frontend_clear(f, i, 10, blue) != VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID)
+            continue;
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, i), ==, OK);
+    }
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 8), ==,
+                    VIRTIO_GPU_RESP_ERR_UNSPEC);
+    g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==, OK);
+    make_context_in_time(f, 8);
+}
+
 /* Commands that lie waiting in the queue while the renderer dies are all answered, in order. */
 static void killed_with_work_in_flight(struct frontend *f, gconstpointer data)
 {
@@ -458,6 +511,7 @@ static void killed_with_work_in_flight(struct frontend *f, gconstpointer data)
 
             g_assert_cmpuint(frontend_wait(f, &reply, sizeof(reply)), ==, sizeof(reply));
             g_assert_cmpuint(reply.flags, ==, VIRTIO_GPU_FLAG_FENCE);
+            g_assert_cmpuint(reply.fence_id, ==, i);
         }
         while (frontend_unref(f, 10) != OK) /* until the death is noticed */
             continue;
