@@ -15,8 +15,14 @@
 
 #define PERIOD_US    100000u
 #define GROUP_PREFIX "partition-"
+/* Threads of a renderer: drivers start some for each CPU. */
+#define MOST_THREADS "1024"
+
+/* dmem, a GPU's own memory, is there since Linux 6.14. */
+static const char *const controllers[] = {"cpu", "memory", "pids", "dmem"};
 
 struct gpup_cgroups {
+    char *mount;
     char *base; /* where partitions' groups are made; NULL: nowhere */
     bool cpu, memory;
     char *problem;
@@ -69,7 +75,18 @@ static char *group_of_process(const char *pid)
     return g_strndup(line, strcspn(line, "\n"));
 }
 
-static bool enable(const char *base, const char *controller);
+static bool enable(const char *base, const char *controller)
+{
+    g_autofree char *text = g_strconcat("+", controller, NULL);
+
+    return write_file(base, "cgroup.subtree_control", text);
+}
+
+static void enable_all(const char *base)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(controllers); i++)
+        enable(base, controllers[i]);
+}
 
 /*
  * Beside gpupd's own group, in the same slice: one with processes in it may hand no controllers
@@ -87,25 +104,15 @@ static char *make_base(const char *mount)
     /* without a service manager everything is in the root group */
     slice = strcmp(above, "/") == 0 ? g_build_filename(mount, "gpup.slice", NULL)
                                     : g_build_filename(mount, above, NULL);
-    if (strcmp(above, "/") == 0) {
-        enable(mount, "cpu");
-        enable(mount, "memory");
-    }
+    if (strcmp(above, "/") == 0)
+        enable_all(mount);
     g_mkdir(slice, 0755);
-    enable(slice, "cpu");
-    enable(slice, "memory");
+    enable_all(slice);
     base = g_build_filename(slice, "partitions", NULL);
     if (g_mkdir(base, 0755) == 0 || errno == EEXIST)
         return base;
     g_free(base);
     return NULL;
-}
-
-static bool enable(const char *base, const char *controller)
-{
-    g_autofree char *text = g_strconcat("+", controller, NULL);
-
-    return write_file(base, "cgroup.subtree_control", text);
 }
 
 static void describe(struct gpup_cgroups *c)
@@ -126,10 +133,12 @@ static void describe(struct gpup_cgroups *c)
 struct gpup_cgroups *gpup_cgroups_new(const char *mount)
 {
     struct gpup_cgroups *c = g_new0(struct gpup_cgroups, 1);
-    g_autofree char *found = mount ? g_strdup(mount) : find_mount();
 
-    c->base = found ? make_base(found) : NULL;
+    c->mount = mount ? g_strdup(mount) : find_mount();
+    c->base = c->mount ? make_base(c->mount) : NULL;
     if (c->base) {
+        enable(c->base, "pids");
+        enable(c->base, "dmem");
         c->cpu = enable(c->base, "cpu");
         c->memory = enable(c->base, "memory");
     }
@@ -141,6 +150,7 @@ void gpup_cgroups_free(struct gpup_cgroups *c)
 {
     if (!c)
         return;
+    g_free(c->mount);
     g_free(c->base);
     g_free(c->problem);
     g_free(c);
@@ -192,7 +202,37 @@ int gpup_cgroups_open(struct gpup_cgroups *c, const char *adapter, uint64_t memo
     }
     if (c->cpu && compute)
         set_cpu(dir, compute, n_cpus);
+    write_file(dir, "pids.max", MOST_THREADS);
     return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* "drm/0000:03:00.0/vram0 8514437120" */
+static void limit_region(const char *dir, const char *line, const char *prefix, uint64_t bytes)
+{
+    const char *end = strchr(line, ' ');
+    g_autofree char *text = NULL;
+
+    if (!end || !g_str_has_prefix(line, prefix))
+        return;
+    text = g_strdup_printf("%.*s %" G_GUINT64_FORMAT, (int)(end - line), line, (guint64)bytes);
+    if (!write_file(dir, "dmem.max", text))
+        g_warning("%s: the GPU's memory cannot be limited: %s", dir, g_strerror(errno));
+}
+
+void gpup_cgroups_limit_gpu(struct gpup_cgroups *c, const char *adapter, const char *bdf,
+                            uint64_t bytes)
+{
+    g_autofree char *dir = c->base ? group_of(c, adapter) : NULL;
+    g_autofree char *path = dir ? g_build_filename(c->mount, "dmem.capacity", NULL) : NULL;
+    g_autofree char *prefix = g_strdup_printf("drm/%s/vram", bdf);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!path || !g_file_get_contents(path, &text, NULL, NULL))
+        return;
+    lines = g_strsplit(text, "\n", 0);
+    for (char **line = lines; *line; line++)
+        limit_region(dir, *line, prefix, bytes);
 }
 
 int gpup_cgroups_open_of(struct gpup_cgroups *c, const char *adapter, pid_t pid)

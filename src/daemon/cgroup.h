@@ -30,6 +30,10 @@ const char *gpup_cgroups_problem(const struct gpup_cgroups *cgroups);
  */
 int gpup_cgroups_open(struct gpup_cgroups *cgroups, const char *adapter, uint64_t memory,
                       const struct gpup_share *compute, unsigned n_cpus);
+/* How many bytes of its own memory the GPU at this PCI address gives the group, where the kernel
+ * holds that (dmem, Linux 6.14, and a driver that takes part). */
+void gpup_cgroups_limit_gpu(struct gpup_cgroups *cgroups, const char *adapter, const char *bdf,
+                            uint64_t bytes);
 /* The open directory of a partition's group when this process is in it, else -1. */
 int gpup_cgroups_open_of(struct gpup_cgroups *cgroups, const char *adapter, pid_t pid);
 /* How many processes of a partition's group the kernel has ended for its memory so far. */

@@ -240,10 +240,15 @@ static int open_group(struct gpup_lease *lease, const struct gpup_claim *claim,
                       const struct gpup_gpu *gpu)
 {
     unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
+    int group = gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory_of(claim) + FILES,
+                                  gpu->node ? NULL : &claim->grant.share[GPUP_COMPUTE],
+                                  cpus > 0 ? cpus : g_get_num_processors());
 
-    return gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory_of(claim) + FILES,
-                             gpu->node ? NULL : &claim->grant.share[GPUP_COMPUTE],
-                             cpus > 0 ? cpus : g_get_num_processors());
+    /* beside what is charged a driver has something of its own there too */
+    if (group >= 0 && gpu->node)
+        gpup_cgroups_limit_gpu(lease->setup.cgroups, lease->adapter, gpu->id,
+                               claim->grant.share[GPUP_VRAM].min + FILES);
+    return group;
 }
 
 /* A running renderer's own memory follows its grant. Where we may not change it the next one gets

@@ -99,10 +99,52 @@ static void test_memory(void)
     gpup_cgroups_free(groups);
 }
 
+/* The kernel's files as plain ones: what is written to a partition's group. */
+static void test_limits(void)
+{
+    g_autofree char *mount = g_dir_make_tmp("gpup-cgroup-XXXXXX", NULL);
+    g_autofree char *capacity = g_build_filename(mount, "dmem.capacity", NULL);
+    g_autofree char *own = NULL, *above = NULL, *group = NULL, *max = NULL, *pids = NULL;
+    g_autofree char *text = NULL;
+    struct gpup_cgroups *groups;
+    char *rm[] = {(char *)"rm", (char *)"-rf", mount, NULL};
+    int dir;
+
+    g_assert_true(g_file_get_contents("/proc/self/cgroup", &own, NULL, NULL));
+    if (!strstr(own, "0::/")) {
+        g_test_skip("this system has no cgroup v2");
+        return;
+    }
+    above = g_path_get_dirname(g_strstrip(strstr(own, "0::/") + 3));
+    group = g_build_filename(mount, strcmp(above, "/") == 0 ? "gpup.slice" : above, "partitions",
+                             "partition-a", NULL);
+    g_assert_cmpint(g_mkdir_with_parents(group, 0755), ==, 0);
+    max = g_build_filename(group, "dmem.max", NULL);
+    pids = g_build_filename(group, "pids.max", NULL);
+    g_assert_true(g_file_set_contents(max, "", -1, NULL));
+    g_assert_true(g_file_set_contents(pids, "", -1, NULL));
+    g_assert_true(g_file_set_contents(capacity,
+                                      "drm/0000:03:00.0/stolen 4096\n"
+                                      "drm/0000:03:00.0/vram0 8514437120\n"
+                                      "drm/0000:04:00.0/vram0 8514437120\n",
+                                      -1, NULL));
+    groups = gpup_cgroups_new(mount);
+    dir = gpup_cgroups_open(groups, "a", LIMIT, NULL, 1);
+    g_assert_cmpint(dir, >=, 0);
+    g_assert_cmpuint(read_number(dir, "pids.max"), >=, 256);
+    gpup_cgroups_limit_gpu(groups, "a", "0000:03:00.0", LIMIT);
+    g_assert_true(g_file_get_contents(max, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "drm/0000:03:00.0/vram0 67108864");
+    close(dir);
+    gpup_cgroups_free(groups);
+    g_spawn_sync(NULL, rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cgroup/memory", test_memory);
+    g_test_add_func("/cgroup/limits", test_limits);
     return g_test_run();
 }
