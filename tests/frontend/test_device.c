@@ -540,6 +540,8 @@ int main(int argc, char **argv)
         {"/device/killed-renderer", killed_renderer},
         {"/device/killed-in-flight", killed_with_work_in_flight},
         {"/device/hung-renderer", hung_renderer, impatient},
+        {"/device/dumb-buffers-return", dumb_buffers_return},
+        {"/device/slow-down", slow_down},
         {"/device/slow-start", slow_start, hurried},
     };
 
