@@ -18,6 +18,7 @@
 struct sample {
     char *vm, *partition;
     struct gpup_grant grant;
+    bool measured;  /* false: a partition of hardware, of which nobody tells what is used */
     uint64_t at_ns; /* 0: nobody measures its GPU time */
     uint64_t gpu_time_ns, gpu_wait_ns;
     uint64_t frames, submits, commands, vram;
@@ -46,9 +47,10 @@ static struct sample *take(const struct cli_bus *bus, GpupPartition *partition)
     GpupGPU *gpu = cli_bus_gpu(bus, gpup_partition_get_gpu(partition));
     struct sample *s;
 
-    if (!usage || g_variant_n_children(usage) == 0)
+    if (!usage || g_strcmp0(gpup_partition_get_state(partition), "used") != 0)
         return NULL;
     s = g_new0(struct sample, 1);
+    s->measured = g_variant_n_children(usage) > 0;
     s->vm = g_strdup(gpup_partition_get_vm(partition));
     s->partition = g_strdup_printf("%s/%u", gpu ? gpup_gpu_get_short_id(gpu) : "?",
                                    gpup_partition_get_index(partition));
@@ -114,7 +116,7 @@ static struct rates compare(const struct sample *e, const struct sample *s)
     struct rates r = {0};
     double seconds, ns;
 
-    if (!e || s->read_us <= e->read_us)
+    if (!e || !e->measured || !s->measured || s->read_us <= e->read_us)
         return r;
     seconds = (double)(s->read_us - e->read_us) / 1e6;
     ns = (double)(s->at_ns - e->at_ns);
@@ -160,7 +162,7 @@ static char *asked_text(const struct sample *s)
 
 static void fill_row(const struct sample *s, const struct rates *r, char *cells[8])
 {
-    g_autofree char *used = cli_amount(GPUP_VRAM, s->vram);
+    g_autofree char *used = s->measured ? cli_amount(GPUP_VRAM, s->vram) : g_strdup("-");
     g_autofree char *granted = cli_amount(GPUP_VRAM, s->grant.share[GPUP_VRAM].cap);
 
     cells[0] = g_strdup(s->vm);
@@ -247,7 +249,7 @@ static void add_vm(JsonBuilder *json, const struct sample *s, const struct rates
     json_builder_end_object(json);
     json_part(json, "got", r->timed, r->got);
     json_part(json, "waiting", r->timed, r->waiting);
-    cli_json_number(json, "vram_used", s->vram);
+    json_part(json, "vram_used", s->measured, s->vram);
     cli_json_number(json, "vram", s->grant.share[GPUP_VRAM].cap);
     json_rate(json, "draws_per_second", r->known, r->submits);
     json_rate(json, "frames_per_second", r->known, r->frames);

@@ -292,6 +292,10 @@ class Vms(Tests):
         contains(h.read("/tmp/vm1.serial"), "1234:0b51 register 0x")
         equal(h.driver(1), "vfio-pci")
         levels(h.findings(), "warning", ("room", None))
+        # nobody tells what it uses: it is there, and no figure is made up
+        contains(h.ok("top", "--interval", "0.2", "--count", "1"), "vm1 %s/0 asked" % GPU)
+        shown = self.machine.json("top", "--interval", "0.2", "--count", "1")["vms"]
+        equal([(vm["vm"], vm["got"], vm["vram_used"], vm["vram"]) for vm in shown], [("vm1", None, None, 8 << 30)])
         # its definition has a guest agent, and nothing in it answers
         asked = self.machine.run("gdbus", "call", "--system", "-d", "org.gpup1", "-o", "/org/gpup1", "-m",
                                  "org.gpup1.Manager.GetGuest", "vm1", "4660", check=False)
@@ -323,8 +327,12 @@ class Vms(Tests):
         wait_for("vm3's is free", lambda: h.holders() == ["vm2", None])
         equal(h.driver(2), "none")
         equal(h.driver(1), "vfio-pci")
-        # stopped and started again at once: the start waits until it is cleared
+        # stopped and started again at once: the start waits until it is cleared; and libvirt leaves
+        # it to gpup to bind the function where the definition says so
         h.virsh("destroy", "vm2")
+        self.machine.sh("virsh dumpxml --inactive vm2 | sed s/managed=.yes./managed=\\'no\\'/ >/tmp/vm2.xml;"
+                        "virsh -q define /tmp/vm2.xml")
+        contains(h.definition("vm2"), "managed='no'")
         equal(h.start_vm("vm2"), "")
 
     def by_hand(self):
