@@ -247,11 +247,12 @@ static int add_buffer(const struct virtqueue *queue, struct virtqueue_element *e
     return 0;
 }
 
-static struct vring_desc copy_descriptor(const struct vring_desc *table, uint16_t index)
+/* An indirect table may begin at any address. */
+static struct vring_desc copy_descriptor(const void *table, uint16_t index)
 {
     struct vring_desc d;
 
-    memcpy(&d, &table[index], sizeof(d));
+    memcpy(&d, (const char *)table + index * sizeof(d), sizeof(d));
     /* nothing is read again from the guest after this */
     atomic_signal_fence(memory_order_seq_cst);
     d.addr = le64toh(d.addr);
@@ -261,7 +262,7 @@ static struct vring_desc copy_descriptor(const struct vring_desc *table, uint16_
     return d;
 }
 
-static int walk(const struct virtqueue *queue, struct chain *chain, const struct vring_desc *table,
+static int walk(const struct virtqueue *queue, struct chain *chain, const void *table,
                 uint32_t size, uint16_t index, bool inside);
 
 static int walk_indirect(const struct virtqueue *queue, struct chain *chain,
@@ -279,7 +280,7 @@ static int walk_indirect(const struct virtqueue *queue, struct chain *chain,
     return walk(queue, chain, span.pointer, d->len / sizeof(struct vring_desc), 0, true);
 }
 
-static int walk(const struct virtqueue *queue, struct chain *chain, const struct vring_desc *table,
+static int walk(const struct virtqueue *queue, struct chain *chain, const void *table,
                 uint32_t size, uint16_t index, bool inside)
 {
     for (uint32_t seen = 0;; seen++) {
