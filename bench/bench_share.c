@@ -437,21 +437,54 @@ static void maximum(struct bench *b)
 /* ---- cost ---- */
 
 /* Work units a second of the first n, all greedy. */
-static double throughput(struct world *w, size_t n, unsigned ms)
+static double throughput_once(struct world *w, size_t n, unsigned ms, bool *clean)
 {
-    uint64_t from, to;
+    struct load *load = load_new();
+    struct load_sample before, after;
     double sum = 0;
 
     all(w, n, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
-    from = world_now();
+    load_take(load, &before);
     world_sleep_ms(ms);
-    to = world_now();
+    load_take(load, &after);
     world_sleep_ms(100);
     all(w, n, WORLD_IDLE);
     for (size_t i = 0; i < n; i++)
-        sum += world_work(w, i, from, to);
-    return sum * 1e9 / (double)(to - from);
+        sum += world_work(w, i, before.ns, after.ns);
+    *clean = load_is_clean(&before, &after);
+    load_free(load);
+    return sum * 1e9 / (double)(after.ns - before.ns);
+}
+
+/* What was measured, and what of it has to be believed though CPUs were taken away. */
+struct tries {
+    size_t all, unclean, given_up;
+};
+
+/* Again while CPUs are taken away. */
+static double throughput(struct world *w, size_t n, unsigned ms, struct tries *tries)
+{
+    bool clean = false;
+    double got = 0;
+
+    for (unsigned k = 0; k < MOST_TIMES && !clean; k++) {
+        got = throughput_once(w, n, ms, &clean);
+        tries->all++;
+        tries->unclean += !clean;
+        if (tries->given_up > 1) /* it is always so */
+            break;
+    }
+    tries->given_up += !clean;
+    return got;
+}
+
+static const char *tell_tries(char *text, size_t size, const struct tries *tries)
+{
+    snprintf(text, size,
+             "%zu of %zu measurements left out: CPUs were taken away; %zu used though they were",
+             tries->unclean - tries->given_up, tries->all, tries->given_up);
+    return tries->unclean > 0 ? text : NULL;
 }
 
 static void alone(struct bench *b)
@@ -459,73 +492,130 @@ static void alone(struct bench *b)
     struct world *with = equal_world(4, false, NULL), *without = equal_world(4, true, NULL);
     double ratios[7], ours[7], theirs[7], cpu = 0;
     unsigned ms = b->seconds * 1000 / 5;
+    struct tries tries = {0};
+    char note[120];
 
     for (size_t k = 0; k < 7; k++) {
         uint64_t before, began;
 
-        theirs[k] = throughput(without, 1, ms);
+        theirs[k] = throughput(without, 1, ms, &tries);
         before = world_gpupd_cpu(with);
         began = world_now();
-        ours[k] = throughput(with, 1, ms);
+        ours[k] = throughput(with, 1, ms, &tries);
         cpu = MAX(cpu, (double)(world_gpupd_cpu(with) - before) / (double)(world_now() - began));
         ratios[k] = ours[k] / theirs[k];
     }
     cpu = cpu * 100 / (double)sysconf(_SC_NPROCESSORS_ONLN);
-    result(b, "one greedy, 3 idle: streams/s with/without arbiter", median(ratios, 7), "", 1,
-           ">= 0.98", median(ratios, 7) >= 0.98);
+    noted(b, "one greedy, 3 idle: streams/s with/without arbiter", median(ratios, 7), "", 1,
+          ">= 0.98", median(ratios, 7) >= 0.98, tell_tries(note, sizeof(note), &tries));
     result(b, "one greedy, 3 idle: gpupd's CPU time", cpu, "%", NAN, "<= 0.1", cpu <= 0.1);
     world_free(with);
     world_free(without);
 }
 
+/* Of QEMU's own back-end: 8 to one alone. */
+static void compare_total(struct bench *b)
+{
+    struct tries tries = {0};
+    double ratios[5];
+    struct world *w;
+
+    if (!b->reference[0])
+        return;
+    w = equal_world(8, true, b->reference);
+    for (size_t k = 0; k < 5; k++) {
+        double one = throughput(w, 1, b->seconds * 300, &tries);
+
+        ratios[k] = throughput(w, 8, b->seconds * 300, &tries) / one;
+    }
+    result(b, "  8 of QEMU's back-end: streams/s, to one alone", median(ratios, 5), "", 1, NULL,
+           false);
+    world_free(w);
+}
+
 static void total(struct bench *b)
 {
     struct world *with = equal_world(8, false, NULL), *without = equal_world(8, true, NULL);
-    double one[5], eight[5], free_for_all[5];
+    double to_one[5], to_none[5], none_to_one[5];
+    struct tries tries = {0};
+    char note[120];
 
     for (size_t k = 0; k < 5; k++) {
-        one[k] = throughput(with, 1, b->seconds * 300);
-        eight[k] = throughput(with, 8, b->seconds * 300);
-        free_for_all[k] = throughput(without, 8, b->seconds * 300);
-        free_for_all[k] = eight[k] / free_for_all[k];
-        one[k] = eight[k] / one[k];
+        double one = throughput(with, 1, b->seconds * 300, &tries);
+        double eight = throughput(with, 8, b->seconds * 300, &tries);
+        double none = throughput(without, 8, b->seconds * 300, &tries);
+
+        to_one[k] = eight / one;
+        to_none[k] = eight / none;
+        none_to_one[k] = none / one;
     }
-    result(b, "8 greedy: streams/s of all, to one alone", median(one, 5), "", 1, ">= 1.00",
-           median(one, 5) >= 1);
-    result(b, "8 greedy: streams/s of all, to no arbiter", median(free_for_all, 5), "", 1,
-           ">= 0.90", median(free_for_all, 5) >= 0.9);
+    noted(b, "8 greedy: streams/s of all, to one alone", median(to_one, 5), "",
+          median(none_to_one, 5), ">= 1.00", median(to_one, 5) >= 1,
+          tell_tries(note, sizeof(note), &tries));
+    result(b, "8 greedy: streams/s of all, to no arbiter", median(to_none, 5), "", 1, ">= 0.90",
+           median(to_none, 5) >= 0.9);
     world_free(with);
     world_free(without);
+    compare_total(b);
 }
 
 /* ---- latency ---- */
 
+/* The times of the light one's frames in ms, of those with clean time around, while there are any.
+ * Returns how many there are. */
+static unsigned clean_frames(struct world_client *c, const struct sampler *s, uint64_t first,
+                             uint64_t end, unsigned wanted_frames, double *times)
+{
+    unsigned n = 0;
+
+    for (uint64_t k = first; k < end && n < wanted_frames; k++) {
+        uint64_t start = c->done[k % WORLD_LOG].start_ns, ended = c->done[k % WORLD_LOG].end_ns;
+
+        if (sampler_is_clean(s, start - SECOND / 4, ended + SECOND / 4))
+            times[n++] = (double)(ended - start) / 1e6;
+    }
+    return n;
+}
+
 /* The 99th percentile of the light one's frame times, ms. */
-static double frame_time(struct world *w, size_t light, unsigned frames)
+static double frame_time(struct world *w, size_t light, unsigned frames, struct tries *tries)
 {
     struct world_client *c = world_client(w, light);
+    struct sampler *s = sampler_new(w, light + 1);
     g_autofree double *times = g_new(double, frames);
-    uint64_t before;
+    uint64_t first, end;
+    unsigned n = 0;
 
     c->work = small_frame;
     c->period_us = 16000;
-    before = atomic_load(&c->n_done);
+    first = atomic_load(&c->n_done);
     world_set_mode(w, light, WORLD_LIGHT);
-    while (atomic_load(&c->n_done) < before + frames)
-        world_sleep_ms(20);
-    world_set_mode(w, light, WORLD_IDLE);
-    for (unsigned k = 0; k < frames; k++) {
-        size_t at = (before + k) % WORLD_LOG;
-
-        times[k] = (double)(c->done[at].end_ns - c->done[at].start_ns) / 1e6;
+    for (unsigned k = 0; k < MOST_TIMES && n < frames; k++) {
+        sampler_run(s, frames * 16 + SETTLE_MS);
+        n = clean_frames(c, s, first, atomic_load(&c->n_done), frames, times);
+        if (n < frames / 10) /* it is always so */
+            break;
     }
-    qsort(times, frames, sizeof(double), compare);
-    return times[frames * 99 / 100];
+    world_set_mode(w, light, WORLD_IDLE);
+    end = atomic_load(&c->n_done);
+    tries->all += end - first;
+    tries->unclean += n < frames ? end - first : end - first - n;
+    if (n < frames) { /* then all */
+        tries->given_up += end - first;
+        for (n = 0; n < frames && first + n < end; n++)
+            times[n] = (double)(c->done[(first + n) % WORLD_LOG].end_ns -
+                                c->done[(first + n) % WORLD_LOG].start_ns) /
+                       1e6;
+    }
+    sampler_free(s);
+    qsort(times, n, sizeof(double), compare);
+    return times[n * 99 / 100];
 }
 
 /* Of QEMU's own back-end. */
 static void compare_latency(struct bench *b)
 {
+    struct tries tries = {0};
     struct world *w;
 
     if (!b->reference[0])
@@ -533,8 +623,8 @@ static void compare_latency(struct bench *b)
     w = equal_world(4, true, b->reference);
     all(w, 3, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
-    result(b, "  the same of QEMU's back-end: p99", frame_time(w, 3, b->seconds * 100), "ms", NAN,
-           NULL, false);
+    result(b, "  the same of QEMU's back-end: p99", frame_time(w, 3, b->seconds * 100, &tries),
+           "ms", NAN, NULL, false);
     world_free(w);
 }
 
@@ -543,24 +633,25 @@ static void latency(struct bench *b)
     struct world *with = equal_world(4, false, NULL), *without = equal_world(4, true, NULL);
     double quiet[5], ours[5], theirs[5], value, baseline;
     unsigned frames = b->seconds * 100;
-    char goal[32];
+    struct tries tries = {0};
+    char goal[32], note[120];
 
     for (size_t k = 0; k < 5; k++) {
-        quiet[k] = frame_time(with, 3, frames);
+        quiet[k] = frame_time(with, 3, frames, &tries);
         all(without, 3, WORLD_GREEDY);
         world_sleep_ms(SETTLE_MS);
-        theirs[k] = frame_time(without, 3, frames);
+        theirs[k] = frame_time(without, 3, frames, &tries);
         all(without, 3, WORLD_IDLE);
         all(with, 3, WORLD_GREEDY);
         world_sleep_ms(SETTLE_MS);
-        ours[k] = frame_time(with, 3, frames);
+        ours[k] = frame_time(with, 3, frames, &tries);
         all(with, 3, WORLD_IDLE);
     }
     value = median(ours, 5);
     baseline = median(quiet, 5);
     snprintf(goal, sizeof(goal), "<= %.1f", baseline + 5);
-    result(b, "light beside 3 greedy: p99 frame time, to alone", value, "ms", baseline, goal,
-           value <= baseline + 5);
+    noted(b, "light beside 3 greedy: p99 frame time, to alone", value, "ms", baseline, goal,
+          value <= baseline + 5, tell_tries(note, sizeof(note), &tries));
     baseline = median(theirs, 5);
     result(b, "light beside 3 greedy: p99, to no arbiter", value, "ms", baseline, "<= 0.33 x",
            value * 3 <= baseline);
@@ -571,7 +662,7 @@ static void latency(struct bench *b)
 
 /* ---- coming and going ---- */
 
-static double off_by(struct bench *b, struct world *w, size_t n, double want)
+static double off_by(struct world *w, size_t n, double want, bool *clean)
 {
     struct sampler *s = sampler_new(w, n);
     size_t last;
@@ -582,6 +673,7 @@ static double off_by(struct bench *b, struct world *w, size_t n, double want)
     last = sampler_count(s) - 1;
     for (size_t i = 0; i < 3; i++)
         most = MAX(most, fabs(sampler_part(s, i, 0, last) - want));
+    *clean &= sampler_is_clean(s, sampler_time(s, 0), sampler_time(s, last));
     sampler_free(s);
     return most;
 }
@@ -593,11 +685,14 @@ static void changes(struct bench *b)
 
     all(w, 3, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
-    for (size_t k = 0; k < 5; k++) {
+    for (size_t k = 0, tries = 0; k < 5; tries++) {
+        bool clean = true;
+
         world_set_mode(w, 3, WORLD_GREEDY);
-        came[k] = off_by(b, w, 4, 0.25) * 100;
+        came[k] = off_by(w, 4, 0.25, &clean) * 100;
         world_set_mode(w, 3, WORLD_IDLE);
-        left[k] = off_by(b, w, 3, 1 / 3.0) * 100;
+        left[k] = off_by(w, 3, 1 / 3.0, &clean) * 100;
+        k += clean || tries >= 5 * MOST_TIMES; /* in the end what there is */
     }
     result(b, "a 4th came: others' error 200 ms later", median(came, 5), "%", NAN, "<= 2",
            median(came, 5) <= 2);
