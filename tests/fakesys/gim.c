@@ -47,6 +47,8 @@ void gim_add(struct device *pf)
         device_set_numvfs(pf, vfs);
     if (device_fact(pf, "profile", NULL))
         device_file(pf, 0644, device_fact(pf, "profile", "SPX"), "accelerator_partition_profile");
+    if (device_fact(pf, "nps", NULL))
+        device_file(pf, 0644, device_fact(pf, "nps", "NPS1"), "memory_partition_mode");
     if (device_fact(pf, "no-debugfs", NULL))
         return;
     n = tree_file(0644, "", "/sys/kernel/debug/gim/%s/asymmetric_fb", pf->address);

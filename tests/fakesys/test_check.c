@@ -116,6 +116,10 @@ static void models(struct fake *f, gconstpointer data)
     fake_order(f, "add 0000:04:00.0 vendor=0x1234 device=0x2222 class=0x030000 totalvfs=4 "
                   "driver=x");
     is(f, "model", "0000:04:00.0", GPUP_FINDING_WARN, "1234:2222");
+    fake_order(f,
+               "add 0000:41:00.0 vendor=0x10de device=0x25b6 class=0x030200 totalvfs=16 offset=4 "
+               "driver=nvidia uuid=0a1b profile=A2");
+    is(f, "guest-driver", "0000:41:00.0", GPUP_FINDING_OK, "vGPU guest driver, and a licence");
 }
 
 static void groups(struct fake *f, gconstpointer data)

@@ -31,18 +31,28 @@ static void file_is(struct fake *f, const char *path, const char *value)
     g_assert_cmpstr(text, ==, value);
 }
 
+static void notes(const struct gpup_gpu *gpu, const char *wanted)
+{
+    for (size_t i = 0; gpu->notes && gpu->notes[i]; i++) {
+        if (strcmp(gpu->notes[i], wanted) == 0)
+            return;
+    }
+    g_error("no '%s' among its notes", wanted);
+}
+
 static void as_the_module_gives(struct fake *f, gconstpointer data)
 {
     g_autofree char *message = NULL;
     struct gpup_gpu *gpu;
 
-    start(f, "vf_num=4 no-debugfs=1 profile=SPX");
+    start(f, "vf_num=4 no-debugfs=1 profile=SPX nps=NPS1");
     gpu = fake_gpu(f, GPU);
     g_assert_true(gpu->foreign);
     g_assert_cmpuint(gpu->n_slots, ==, 4);
     g_assert_cmpuint(gpu->n_valid_counts, ==, 1);
     g_assert_cmpint(gpu->resource[GPUP_COMPUTE].enforcement, ==, GPUP_ENFORCE_NONE);
     says(gpu->notes[0], "vf_num");
+    notes(gpu, "accelerator partition profile SPX, memory partition mode NPS1");
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -EINVAL);
     says(message, "valid counts are 4");
     g_assert_cmpint(fake_partition(f, GPU, 4, NULL), ==, 0);
