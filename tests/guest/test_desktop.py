@@ -77,7 +77,10 @@ def it_starts():
           ((FOLDER / "key.pub").read_text(encoding="utf-8").strip(), WIDTH, HEIGHT))
     guest("/usr/sbin/usermod -aG render desk")
     guest("systemctl enable --now gpup-desktop@desk")
-    until("the VNC server", lambda: ":170C " in guest("cat /proc/net/tcp"))
+    until("the VNC server", lambda: VM.guest.run("test -S $(echo /run/user/*/gpup-vnc)")[1] == 0)
+    # no other user of the guest gets there
+    equal(VM.guest.run("su nobody -s /bin/sh -c 'test -e %s'" % guest("echo /run/user/*/gpup-vnc").strip())[1], 1)
+    equal(guest("cat /proc/net/tcp /proc/net/tcp6 | grep -c ':170C ' || true").strip(), "0")
 
 
 def a_program_draws():
@@ -89,8 +92,9 @@ def a_program_draws():
     said = guest("cat /tmp/show.log")
     if "virgl" not in said and "virtio_gpu" not in said:
         raise AssertionError(said)
+    socket_path = guest("echo /run/user/*/gpup-vnc").strip()
     with subprocess.Popen(ssh("desk@127.0.0.1", program)) as draws, \
-            subprocess.Popen(ssh("-N", "-L", "%d:localhost:5900" % VNC, "desk@127.0.0.1")) as tunnel:
+            subprocess.Popen(ssh("-N", "-L", "%d:%s" % (VNC, socket_path), "desk@127.0.0.1")) as tunnel:
         try:
             until("a program", lambda: "GL_RENDERER" in guest("cat /tmp/glmark.log"))
             contains(guest("cat /tmp/glmark.log"), "virgl")
