@@ -15,7 +15,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tools"))
 import lablib  # noqa: E402
 
-START_S = 300
+START_S = 900
+COMMAND_S = 600
 
 
 class Machine:
@@ -41,7 +42,8 @@ class Machine:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 self.command(path), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, "QEMU_MODULE_DIR": "/nonexistent", "TMPDIR": "/var/tmp"})
+                env={**os.environ, "QEMU_MODULE_DIR": "/nonexistent", "TMPDIR": "/var/tmp",
+                     "MALLOC_PERTURB_": "0"})
         try:
             self.socket, _ = listener.accept()
         except OSError as error:
@@ -55,7 +57,7 @@ class Machine:
         layer = self.build / "host/root"
         qemu = next(p for p in (layer / "usr/bin/qemu-system-x86_64",
                                 pathlib.Path("/usr/bin/qemu-system-x86_64")) if p.exists())
-        words = [qemu]
+        words = ["setpriv", "--pdeathsig", "KILL", qemu]  # whatever ends this test
         for folder in (layer / "usr/share/qemu", layer / "usr/share/seabios",
                        pathlib.Path("/usr/share/qemu"), pathlib.Path("/usr/share/seabios")):
             if folder.is_dir():
@@ -64,8 +66,8 @@ class Machine:
             "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem", "-smp", "2", "-m", "2048",
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
             "-kernel", self.build / "guest/kernel", "-initrd", self.build / "boot/initrd",
-            "-append", "console=ttyS0 panic=-1 mitigations=off systemd.show_status=0 "
-            "random.trust_cpu=on no_timer_check tsc=reliable",
+            "-append", "console=ttyS0 quiet panic=-1 mitigations=off systemd.show_status=0 "
+            "sysctl.kernel.printk_ratelimit=0 random.trust_cpu=on no_timer_check tsc=reliable",
             "-drive", "file=%s,format=raw,if=virtio,snapshot=on,cache=unsafe" % (self.build / "boot/root.img"),
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
             "-fsdev", "local,id=share,path=%s,security_model=none,readonly=on" % self.share,
@@ -99,7 +101,7 @@ class Machine:
             self.stop()
             raise lablib.Failed("the test machine did not boot: see %s" % self.log)
 
-    def run(self, *command, check=True, timeout=120, given=""):
+    def run(self, *command, check=True, timeout=COMMAND_S, given=""):
         """A command in the machine; its result, or Failed with what it said."""
         done = threading.Event()
         done.said = None
@@ -119,10 +121,10 @@ class Machine:
             raise lablib.Failed("%s: %s" % (" ".join(job["argv"]), (result.stderr or result.stdout).strip()))
         return result
 
-    def sh(self, script, check=True, timeout=120, given=""):
+    def sh(self, script, check=True, timeout=COMMAND_S, given=""):
         return self.run("bash", "-c", script, check=check, timeout=timeout, given=given)
 
-    def out(self, script, timeout=120):
+    def out(self, script, timeout=COMMAND_S):
         return self.sh(script, timeout=timeout).stdout.strip()
 
     def json(self, *command):
