@@ -506,7 +506,7 @@ static int listen_at(const char *path, const char *group, struct gpup_error **er
     g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
     unlink(path);
     if (bind(sock, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0660) < 0 ||
-        listen(sock, 128) < 0) {
+        listen(sock, SOMAXCONN) < 0) {
         gpup_error_set(err, errno, "the socket %s cannot be made: %s", path, g_strerror(errno));
         close(sock);
         return -EIO;

@@ -27,9 +27,10 @@
 #define MARK    "urn:gpup:adapter:1"
 #define HOSTDEV "<hostdev"
 #define MAX_XML ((size_t)1 << 20)
-/* libvirt holds the VM's lock meanwhile. Readying hardware takes its driver a while. */
-#define TIMEOUT_S          4
-#define TIMEOUT_HARDWARE_S 20
+/* libvirt holds the VM's lock meanwhile. A start is slow on a busy host, or where hardware is
+ * readied, rather than refused; what cannot be refused is seen later by asking libvirt. */
+#define TIMEOUT_DECIDES_S 20
+#define TIMEOUT_S         4
 /* A gpupd that is being restarted is back within that time. */
 #define RETRY_US INT64_C(2500000)
 #define PAUSE_NS 50000000L
@@ -240,9 +241,8 @@ static int ask(const char *socket_path, const struct operation *operation, const
         .header = {.type = GPUP_MSG_HOOK, .version = GPUP_GPUPD_VERSION}, .op = operation->op};
     const struct timespec pause = {.tv_nsec = PAUSE_NS};
     const int64_t began = now_us();
-    const bool hardware =
-        operation->op == GPUP_HOOK_PREPARE && memmem(xml, length, HOSTDEV, strlen(HOSTDEV));
-    const int64_t deadline = began + (hardware ? TIMEOUT_HARDWARE_S : TIMEOUT_S) * INT64_C(1000000);
+    const int64_t deadline =
+        began + (operation->decides ? TIMEOUT_DECIDES_S : TIMEOUT_S) * INT64_C(1000000);
     AUTO_FD fd = -1;
 
     if (strlen(vm) >= sizeof(message.vm))

@@ -19,7 +19,8 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#define HELLO_TIMEOUT_MS 5000
+/* As long as libvirt's hook waits: a busy host starts VMs slowly, and refuses none. */
+#define HELLO_TIMEOUT_MS 20000
 /* While the VM starts, a gpupd that is being restarted is waited for. */
 #define COMES_BACK_MS    5000u
 #define TRY_EVERY_MS     100

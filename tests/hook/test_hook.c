@@ -24,6 +24,7 @@ struct fixture {
     int32_t status; /* what it answers */
     const char *text;
     bool hang_up; /* closes instead of answering */
+    bool slow;    /* takes 5 s to answer */
     struct gpup_msg_hook got;
     char xml[256];
 };
@@ -39,6 +40,8 @@ static void *serve(void *data)
         return NULL;
     if (gpup_seqpacket_receive(sock, &f->got, sizeof(f->got), &fd, 1, NULL, 0) == sizeof(f->got) &&
         fd >= 0 && !f->hang_up) {
+        if (f->slow)
+            g_usleep(5 * G_USEC_PER_SEC);
         g_assert_cmpint(read(fd, f->xml, sizeof(f->xml) - 1), >, 0);
         answer.status = f->status;
         g_strlcpy(answer.text, f->text ? f->text : "", sizeof(answer.text));
@@ -127,6 +130,17 @@ static void a_yes(struct fixture *f, gconstpointer data)
     g_assert_cmpstr(f->xml, ==, WITH);
 }
 
+/* On a busy host gpupd takes its time: the VM starts later, and is not refused. */
+static void a_late_yes(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *errors = NULL;
+
+    f->slow = true;
+    start(f);
+    g_assert_cmpint(run(f, "prepare", "begin", WITH, &errors), ==, 0);
+    g_assert_cmpstr(errors, ==, "");
+}
+
 static void a_refusal(struct fixture *f, gconstpointer data)
 {
     g_autofree char *errors = NULL;
@@ -206,6 +220,7 @@ int main(int argc, char **argv)
         {"/hook/without", a_vm_without_an_adapter_asks_nobody},
         {"/hook/no-gpupd", fails_closed_without_gpupd},
         {"/hook/yes", a_yes},
+        {"/hook/late", a_late_yes},
         {"/hook/refusal", a_refusal},
         {"/hook/by-hand", a_device_by_hand},
         {"/hook/running", a_refusal_never_hurts_a_running_vm},

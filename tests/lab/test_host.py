@@ -205,8 +205,12 @@ class VM:
         theirs.close()
         # a front end asks for the features; the answer means that the partition was granted
         self.socket.sendall(b"".join(n.to_bytes(4, "little") for n in (1, 1, 0)))
-        if len(self.socket.recv(20)) != 20:
-            return "no grant"
+        try:
+            answer = self.socket.recv(20)
+        except ConnectionError:
+            answer = b""
+        if len(answer) != 20:
+            return "its device process ended with status %s" % self.process.wait()
         self.hook("started", "begin", "-")
         return None
 
