@@ -90,8 +90,10 @@ void log_guest(const char *text);
 /* Starts virglrenderer on a render node, or on the software renderer when it is NULL. */
 int virgl_start(struct render *render, const char *render_node, struct gpup_error **err);
 void gl_renderer_name(char *text, size_t size);
-/* The capability sets, filled into `ready` and a sealed memfd. The descriptor, or -errno. */
-int virgl_capsets(struct gpup_render_ready *ready);
+/* Tells which capability sets there are, and their sizes. */
+void virgl_describe_capsets(struct gpup_render_ready *ready);
+/* Their content, as described, in a sealed memfd. The descriptor, or -errno. */
+int virgl_capsets(const struct gpup_render_ready *ready);
 /* Announces everything executed so far as fence `seq`. */
 int virgl_fence(struct render *render, uint64_t seq);
 /* Whether fences are unfinished. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,9 @@
 /* virglrenderer is polled that often while commands are executed and fences are unfinished: what a
  * guest asked the GPU to count is looked at there, before the fence after it is reported. */
 #define REPORT_US 100
+/* gpup-vgpu wakes us while it still reads what the guest has sent: so long is looked for it awake.
+ */
+#define LOOK_US 30
 /* How long a socket without room is waited for. */
 #define SEND_MS INT64_C(5000)
 /* An event ring without room is looked at again after that. */
@@ -182,15 +186,22 @@ static int receive_setup(struct render *render, struct gpup_error **err)
     return r;
 }
 
+/* What a guest's driver asks first can be answered before the capability sets are computed. */
 static int send_ready(struct render *render, struct gpup_error **err)
 {
     struct gpup_render_ready ready = {
-        .header = {.type = GPUP_RENDER_READY, .version = GPUP_RENDER_VERSION}};
-    int fd = virgl_capsets(&ready), r;
+        .header = {.type = GPUP_RENDER_STARTED, .version = GPUP_RENDER_VERSION}};
+    int fd, r;
 
+    virgl_describe_capsets(&ready);
+    gl_renderer_name(ready.renderer, sizeof(ready.renderer));
+    r = session_send(render, &ready, sizeof(ready), -1);
+    if (r < 0)
+        return gpup_error_set(err, -r, "the socket: %s", strerror(-r));
+    fd = virgl_capsets(&ready);
     if (fd < 0)
         return gpup_error_set(err, -fd, "the capability sets: %s", strerror(-fd));
-    gl_renderer_name(ready.renderer, sizeof(ready.renderer));
+    ready.header.type = GPUP_RENDER_READY;
     r = session_send(render, &ready, sizeof(ready), fd);
     close(fd);
     return r < 0 ? gpup_error_set(err, -r, "the socket: %s", strerror(-r)) : 0;
@@ -207,7 +218,26 @@ static void send_failed(struct render *render, const struct gpup_error *error)
     (void)gpup_seqpacket_send(render->sock, &failed, sizeof(failed), NULL, 0, MSG_DONTWAIT);
 }
 
-static int wait_for_work(struct render *render, struct gpup_error **err)
+static bool has_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
+}
+
+static void look(struct render *render)
+{
+    int64_t until = now_us() + LOOK_US;
+
+    while (!gpup_ring_has_some(&render->commands) && now_us() < until) {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+    }
+}
+
+/* 1: the socket is to be read; 0; or -errno. */
+static int wait_for_work(struct render *render, bool looks, struct gpup_error **err)
 {
     struct pollfd fds[3] = {
         {.fd = render->sock, .events = POLLIN},
@@ -216,14 +246,17 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
     };
 
     if (!gpup_ring_may_sleep(&render->commands))
-        return 0;
+        return 1;
     if (poll(fds, 3, -1) < 0 && errno != EINTR)
         return gpup_error_set(err, errno, "poll: %s", strerror(errno));
-    gpup_ring_wake_clear(render->command_fd);
+    if (fds[1].revents)
+        gpup_ring_wake_clear(render->command_fd);
+    if (fds[1].revents && looks)
+        look(render);
     /* Whatever it is for: the descriptor is only read there, and would wake us for ever. */
     if (fds[2].revents)
         virgl_renderer_poll();
-    return 0;
+    return fds[0].revents != 0;
 }
 
 static void report_fences(struct render *render, int64_t *reported)
@@ -242,9 +275,10 @@ static void report_fences(struct render *render, int64_t *reported)
 static int main_loop(struct render *render, struct gpup_error **err)
 {
     int64_t reported = 0;
+    bool looks = has_cpus(), socket = true;
 
     for (;;) {
-        int r = session_read_socket(render), n = 0;
+        int r = socket ? session_read_socket(render) : render->over, n = 0;
 
         if (r > 0)
             return 0;
@@ -266,10 +300,12 @@ static int main_loop(struct render *render, struct gpup_error **err)
                 GPUP_FAULT_RENDER("render.command");
             }
         }
+        socket = true;
         if (r == 0) {
-            r = wait_for_work(render, err);
+            r = wait_for_work(render, looks, err);
             if (r < 0)
                 return r;
+            socket = r > 0;
         }
     }
 }

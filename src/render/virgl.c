@@ -217,38 +217,41 @@ void gl_renderer_name(char *text, size_t size)
     snprintf(text, size, "%s", name ? (const char *)name : "unknown");
 }
 
-static int append_capset(int fd, uint32_t id, struct gpup_render_capset *capset)
+void virgl_describe_capsets(struct gpup_render_ready *ready)
 {
-    uint32_t max_version = 0, size = 0;
-    void *data;
-    ssize_t n;
+    for (uint32_t id = 1; id <= 2; id++) {
+        uint32_t max_version = 0, size = 0;
 
-    virgl_renderer_get_cap_set(id, &max_version, &size);
-    *capset = (struct gpup_render_capset){.id = id, .max_version = max_version, .size = size};
-    if (size == 0)
-        return 0;
-    data = calloc(1, size);
-    if (!data)
-        return -ENOMEM;
-    virgl_renderer_fill_caps(id, max_version, data);
-    n = write(fd, data, size);
-    free(data);
-    return n == (ssize_t)size ? 1 : -EIO;
+        virgl_renderer_get_cap_set(id, &max_version, &size);
+        if (size > 0)
+            ready->capsets[ready->n_capsets++] =
+                (struct gpup_render_capset){.id = id, .max_version = max_version, .size = size};
+    }
 }
 
-int virgl_capsets(struct gpup_render_ready *ready)
+static int append_capset(int fd, const struct gpup_render_capset *capset)
+{
+    void *data = calloc(1, capset->size);
+    ssize_t n;
+
+    if (!data)
+        return -ENOMEM;
+    virgl_renderer_fill_caps(capset->id, capset->max_version, data);
+    n = write(fd, data, capset->size);
+    free(data);
+    return n == (ssize_t)capset->size ? 0 : -EIO;
+}
+
+int virgl_capsets(const struct gpup_render_ready *ready)
 {
     int fd = memfd_create("gpup-capsets", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     int r = 0;
 
     if (fd < 0)
         return -errno;
-    for (uint32_t id = 1; id <= 2 && r >= 0; id++) {
-        r = append_capset(fd, id, &ready->capsets[ready->n_capsets]);
-        if (r > 0)
-            ready->n_capsets++;
-    }
-    if (r >= 0 &&
+    for (uint32_t i = 0; i < ready->n_capsets && r == 0; i++)
+        r = append_capset(fd, &ready->capsets[i]);
+    if (r == 0 &&
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         r = -errno;
     if (r < 0) {

@@ -174,13 +174,33 @@ static bool copy_links(void)
     return true;
 }
 
-static bool enter_root(struct mounts *mounts)
+/* Mesa's settings for programs with certain names: software rendering, which has none for us, would
+ * read them at every start. They may as well stay. */
+static void hide_driver_settings(void)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                          MOUNT_ATTR_NOEXEC};
+    int fd;
+
+    if (mkdir("etc/none", 0555) < 0)
+        return;
+    fd = open_tree(AT_FDCWD, "etc/none", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0)
+        (void)!move_mount(fd, "", AT_FDCWD, "usr/share/drirc.d", MOVE_MOUNT_F_EMPTY_PATH);
+    close(fd);
+}
+
+static bool enter_root(struct mounts *mounts, bool software)
 {
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
     if (chdir("/tmp") < 0 || !place_mounts(mounts) || !copy_links() || mkdir("tmp", 01777) < 0 ||
         mount("tmpfs", "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,mode=1777") < 0)
         return false;
+    if (software)
+        hide_driver_settings();
     /* pivot_root(2): with both paths the same, the old root ends on top of the new one. */
     if (syscall(SYS_pivot_root, ".", ".") < 0)
         return false;
@@ -200,7 +220,7 @@ bool jail_private_root(const struct sandbox_spec *spec, char exec_path[JAIL_PATH
         return false;
     if (collect_mounts(&mounts, spec, exec_path)) {
         mounted = mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755") == 0;
-        done = mounted && enter_root(&mounts);
+        done = mounted && enter_root(&mounts, !spec->device_nodes || !spec->device_nodes[0]);
     }
     for (unsigned int i = 0; i < mounts.n; i++)
         close(mounts.list[i].fd);

@@ -44,13 +44,13 @@ enum outcome get_capset(struct vgpu_device *d, struct request *q, const void *co
     size_t at = 0;
     bool refused;
 
-    if (d->n_capsets == 0) {
+    if (!d->capset_data) {
         enum outcome outcome = need_renderer(d, q, &refused);
 
         if (outcome == BLOCKED || refused)
             return outcome;
     }
-    for (uint32_t i = 0; i < d->n_capsets; i++) {
+    for (uint32_t i = 0; d->capset_data && i < d->n_capsets; i++) {
         if (d->capsets[i].id == le32toh(c->capset_id) &&
             le32toh(c->capset_version) <= d->capsets[i].max_version) {
             answer_data(q, 0, d->capset_data + at, d->capsets[i].size);

@@ -43,6 +43,7 @@ struct renderer {
     uint64_t outstanding; /* answers that are due, those to fences included */
     uint64_t fences;      /* of these */
     uint64_t ping;        /* the number of our own last question, or 0 */
+    uint64_t announced;   /* how far the ring was filled when a kick was last told */
     bool answered, fence; /* the command reserved last is to be answered; is a fence */
     bool unwatched;       /* commands were sent after the last that is to be answered */
     bool full;            /* there was no room for a question */
@@ -50,7 +51,7 @@ struct renderer {
     uint32_t hang_ms;
     uint64_t progress_ms; /* when something came back last, or the first answer became due */
     uint64_t fence_ms;    /* the same of fences: work on the GPU may hang while commands go on */
-    bool ready, ended, hung;
+    bool started, ready, ended, hung;
 };
 
 static void close_fd(int fd)
@@ -169,16 +170,35 @@ static void set_timer(struct renderer *r, uint64_t after_ms)
     vgpu_timer_arm(r->hang_timer, after_ms);
 }
 
+/* The bytes of all capability sets; false: there cannot be such ones. */
+static bool capsets_size(const struct gpup_render_ready *ready, uint64_t *size)
+{
+    *size = 0;
+    for (uint32_t i = 0; i < ready->n_capsets && i < GPUP_RENDER_MAX_CAPSETS; i++)
+        *size += ready->capsets[i].size;
+    return ready->n_capsets <= GPUP_RENDER_MAX_CAPSETS && *size <= MAX_CAPSETS;
+}
+
+static void on_started(struct renderer *r, const struct gpup_render_ready *ready)
+{
+    uint64_t size;
+
+    if (r->started || r->ready || !capsets_size(ready, &size)) {
+        end(r, "it sent a malformed greeting");
+        return;
+    }
+    r->started = true;
+    r->events->started(r->device, ready);
+}
+
 static void on_ready(struct renderer *r, const struct gpup_render_ready *ready, int fd)
 {
     struct stat st;
-    uint64_t size = 0;
+    uint64_t size;
     void *data;
 
-    for (uint32_t i = 0; i < ready->n_capsets && i < GPUP_RENDER_MAX_CAPSETS; i++)
-        size += ready->capsets[i].size;
-    if (r->ready || ready->n_capsets > GPUP_RENDER_MAX_CAPSETS || size > MAX_CAPSETS || fd < 0 ||
-        fstat(fd, &st) < 0 || (uint64_t)st.st_size < size) {
+    if (r->ready || !capsets_size(ready, &size) || fd < 0 || fstat(fd, &st) < 0 ||
+        (uint64_t)st.st_size < size) {
         end(r, "it sent a malformed greeting");
         return;
     }
@@ -238,6 +258,8 @@ static void on_socket(uint32_t events, void *data)
         end(r, n == 0 || n == -ECONNRESET ? "it ended" : "it broke the protocol");
     else if (n == sizeof(m.ready) && m.header.type == GPUP_RENDER_READY)
         on_ready(r, &m.ready, fd);
+    else if (n == sizeof(m.ready) && m.header.type == GPUP_RENDER_STARTED)
+        on_started(r, &m.ready);
     else if (n == sizeof(m.failed) && m.header.type == GPUP_RENDER_FAILED)
         on_failed(r, &m.failed);
     else if (n == sizeof(m.exported) && m.header.type == GPUP_RENDER_EXPORTED && fd >= 0)
@@ -403,6 +425,15 @@ void *renderer_reserve(struct renderer *r, uint32_t type, size_t size, bool answ
     if (answer)
         r->seq++;
     return record;
+}
+
+void renderer_announce(struct renderer *r)
+{
+    if (!renderer_is_ready(r))
+        return;
+    if (r->commands.position != r->announced && vgpu_loop_looks(r->loop))
+        gpup_ring_announce(&r->commands);
+    r->announced = r->commands.position;
 }
 
 void renderer_commit(struct renderer *r)

@@ -19,6 +19,9 @@ struct vgpu_loop;
 struct renderer;
 
 struct renderer_events {
+    /* It has started, and will be ready soon: which capability sets there are, not their content.
+     * Once at most; a renderer need not tell it. */
+    void (*started)(void *device, const struct gpup_render_ready *ready);
     /* It can take commands; the capability sets lie in `data`, one after another, for this call. */
     void (*ready)(void *device, const struct gpup_render_ready *ready, const void *data,
                   size_t size);
@@ -57,6 +60,9 @@ int renderer_add_memory(struct renderer *renderer, const struct guest_region *re
 void *renderer_reserve(struct renderer *renderer, uint32_t type, size_t size, bool answer);
 uint64_t renderer_seq(const struct renderer *renderer);
 void renderer_commit(struct renderer *renderer);
+/* The guest has kicked: where commands followed the last time, the renderer wakes up while they are
+ * read. `renderer` may be NULL. */
+void renderer_announce(struct renderer *renderer);
 
 /* After a batch of commands: sees to it that the last of them will be heard of, so that one that
  * hangs is noticed even where the guest asked for no answer. */

@@ -152,6 +152,18 @@ static void on_idle_timer(void *data)
     vgpu_objects_each(&d->objects, leave_renderer, NULL);
 }
 
+/* A driver that has seen the sets keeps them: they stay as first told. */
+static void on_started(void *device, const struct gpup_render_ready *ready)
+{
+    struct vgpu_device *d = device;
+
+    if (d->n_capsets > 0)
+        return;
+    d->n_capsets = ready->n_capsets;
+    memcpy(d->capsets, ready->capsets, sizeof(d->capsets));
+    run_requests(d);
+}
+
 static void on_ready(void *device, const struct gpup_render_ready *ready, const void *data,
                      size_t size)
 {
@@ -165,8 +177,7 @@ static void on_ready(void *device, const struct gpup_render_ready *ready, const 
     memcpy(name, ready->renderer, sizeof(name));
     name[sizeof(name) - 1] = '\0';
     vgpu_log(LOG_INFO, "%s: renderer ready (%s)", d->grant.vm, name);
-    /* a driver that has seen the sets keeps them: they stay as first told */
-    if (d->n_capsets == 0 && keep_capsets(d, ready, data, size) < 0)
+    if (!d->capset_data && keep_capsets(d, ready, data, size) < 0)
         vgpu_log(LOG_ERR, "%s: out of memory", d->grant.vm);
     idle_renderer(d);
     for (size_t i = 0; i < memory->n_regions; i++) {
@@ -205,6 +216,7 @@ static uint64_t stopped_ms(void *device)
 }
 
 const struct renderer_events device_renderer_events = {
+    .started = on_started,
     .ready = on_ready,
     .finished = on_finished,
     .idle = on_idle,

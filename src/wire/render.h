@@ -18,7 +18,7 @@
  * exits, gpup-vgpu asks for another renderer.
  */
 
-#define GPUP_RENDER_VERSION 1
+#define GPUP_RENDER_VERSION 2
 
 /* ---- socket messages ---- */
 
@@ -38,6 +38,9 @@ enum gpup_render_msg_type {
     /* render -> vgpu: struct gpup_render_exported, one descriptor: the resource's dma-buf. Comes
      * before the answer to GPUP_CMD_EXPORT. */
     GPUP_RENDER_EXPORTED = 5,
+    /* render -> vgpu, before READY: struct gpup_render_ready without a descriptor. It has started;
+     * what the capability sets are is known, what is in them is not yet computed. */
+    GPUP_RENDER_STARTED = 6,
 };
 
 struct gpup_render_header {

@@ -57,7 +57,11 @@ void gl_renderer_name(char *text, size_t size)
     strncpy(text, "fuzz", size);
 }
 
-int virgl_capsets(struct gpup_render_ready *ready)
+void virgl_describe_capsets(struct gpup_render_ready *ready)
+{
+}
+
+int virgl_capsets(const struct gpup_render_ready *ready)
 {
     return memfd_create("caps", MFD_CLOEXEC);
 }

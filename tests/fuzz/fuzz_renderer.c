@@ -36,6 +36,12 @@ void vgpu_log(int level, const char *fmt, ...)
 {
 }
 
+static void on_started(void *device, const struct gpup_render_ready *ready)
+{
+    if (ready->n_capsets > GPUP_RENDER_MAX_CAPSETS)
+        abort();
+}
+
 static void on_ready(void *device, const struct gpup_render_ready *ready, const void *data,
                      size_t size)
 {
@@ -75,8 +81,8 @@ static uint64_t on_stopped_ms(void *device)
     return 0;
 }
 
-static const struct renderer_events events = {on_ready, on_finished, on_idle, on_ended,
-                                              on_stopped_ms};
+static const struct renderer_events events = {on_started, on_ready, on_finished,
+                                              on_idle,    on_ended, on_stopped_ms};
 
 /* What is ready comes before a timer that is armed anew. */
 static void on_stop(void *data)

@@ -122,14 +122,21 @@ static void wait_readable(int fd)
 
 static void receive_ready(struct peer *peer)
 {
-    struct gpup_render_ready ready;
+    struct gpup_render_ready started, ready;
     int fd;
 
+    wait_readable(peer->sock);
+    g_assert_cmpint(gpup_seqpacket_receive(peer->sock, &started, sizeof(started), &fd, 1, NULL, 0),
+                    ==, sizeof(started));
+    g_assert_cmpuint(started.header.type, ==, GPUP_RENDER_STARTED);
+    g_assert_cmpint(fd, ==, -1);
     wait_readable(peer->sock);
     g_assert_cmpint(gpup_seqpacket_receive(peer->sock, &ready, sizeof(ready), &fd, 1, NULL, 0), ==,
                     sizeof(ready));
     g_assert_cmpuint(ready.header.type, ==, GPUP_RENDER_READY);
     g_assert_cmpuint(ready.n_capsets, ==, 2);
+    g_assert_cmpmem(&ready.capsets, sizeof(ready.capsets), &started.capsets,
+                    sizeof(started.capsets));
     g_assert_cmpuint(ready.capsets[1].id, ==, 2);
     g_assert_cmpint(lseek(fd, 0, SEEK_END), ==, ready.capsets[0].size + ready.capsets[1].size);
     g_assert_cmpint(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE, !=, 0);

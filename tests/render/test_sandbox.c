@@ -113,6 +113,32 @@ static void test_namespaces(void)
     g_assert_cmpstr(output, ==, expected);
 }
 
+/* Mesa's settings for programs by name are there for a GPU's driver only. */
+static void test_driver_settings(void)
+{
+    const char *const node[] = {"/dev/full", NULL};
+    struct sandbox_spec spec = {.cgroup_fd = -1, .namespaces = true};
+    unsigned int degraded = ~0u;
+    char output[256];
+
+    if (!g_file_test("/usr/share/drirc.d/00-mesa-defaults.conf", G_FILE_TEST_EXISTS)) {
+        g_test_skip("no Mesa is installed");
+        return;
+    }
+    run(&spec, "ls /usr/share/drirc.d >&7", output, sizeof(output), &degraded);
+    if (degraded & (SANDBOX_NO_NAMESPACES | SANDBOX_NO_PRIVATE_ROOT)) {
+        g_test_skip("the kernel refuses namespaces to this user");
+        return;
+    }
+    g_assert_cmpstr(output, ==, "");
+    g_assert_cmpint(run(&spec, "test -d /usr/share/drirc.d && ! touch /usr/share/drirc.d/x", output,
+                        sizeof(output), NULL),
+                    ==, 0);
+    spec.device_nodes = node;
+    run(&spec, "ls /usr/share/drirc.d >&7", output, sizeof(output), NULL);
+    g_assert_nonnull(strstr(output, "00-mesa-defaults.conf"));
+}
+
 static void test_cgroup(void)
 {
     struct sandbox_spec spec = {.namespaces = true};
@@ -178,6 +204,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sandbox/descriptors", test_descriptors);
     g_test_add_func("/sandbox/privileges", test_privileges);
     g_test_add_func("/sandbox/namespaces", test_namespaces);
+    g_test_add_func("/sandbox/driver-settings", test_driver_settings);
     g_test_add_func("/sandbox/cgroup", test_cgroup);
     g_test_add_func("/sandbox/errors", test_errors);
     return g_test_run();
