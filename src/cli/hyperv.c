@@ -287,11 +287,16 @@ static int get_adapters(struct call *call, const struct cli_args *args)
 {
     int code;
     g_autoptr(GPtrArray) vms = chosen_vms(call, args, &code);
+    bool none = true;
 
     for (guint i = 0; vms && i < vms->len; i++) {
-        if (gpup_vm_get_has_adapter(vms->pdata[i]) && has_id(call, vms->pdata[i]))
-            hyperv_print_adapter(&call->bus, vms->pdata[i]);
+        if (!gpup_vm_get_has_adapter(vms->pdata[i]) || !has_id(call, vms->pdata[i]))
+            continue;
+        hyperv_print_adapter(&call->bus, vms->pdata[i]);
+        none = false;
     }
+    if (code == GPUP_EXIT_DONE && none && value(call, ADAPTER_ID))
+        return cli_fail("none of these VMs has an adapter with the id %s", value(call, ADAPTER_ID));
     return code;
 }
 

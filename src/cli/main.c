@@ -44,7 +44,7 @@ static int help(const char *path, const struct cli_command *children)
 {
     printf("Usage:\n  %s COMMAND [OPTION...]\n\nCommands:\n", path);
     for (const struct cli_command *c = children; c->name; c++)
-        printf("  %-10s %s\n", c->name, c->summary);
+        printf("  %-11s %s\n", c->name, c->summary);
     if (children == commands)
         printf("\nWithout a command: status. --version says which gpup this is.\n"
                "Hyper-V's cmdlets work too, such as gpup Get-VMHostPartitionableGpu.\n");

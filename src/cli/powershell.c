@@ -137,6 +137,16 @@ static int set_switch(const struct cli_args *args, struct ps_parameter *p, const
     return CLI_GO_ON;
 }
 
+/* The next argument is a parameter itself, not a value. */
+static bool is_parameter(struct ps_parameter *parameters, const char *word)
+{
+    const char *name = g_utf8_next_char(word);
+    bool ambiguous;
+
+    return (*word == '-' || is_dash(g_utf8_get_char(word))) && g_ascii_isalpha(*name) &&
+           (find(parameters, name, &ambiguous) || ambiguous);
+}
+
 /* One parameter, with its value behind a colon or, in *next, as the next argument. */
 static int set_parameter(const struct cli_args *args, struct ps_parameter *parameters,
                          const char *word, const char *next, bool *used_next)
@@ -154,7 +164,7 @@ static int set_parameter(const struct cli_args *args, struct ps_parameter *param
         return cli_usage_error(args, "-%s was given twice", p->name);
     if (p->is_switch)
         return set_switch(args, p, colon ? colon + 1 : NULL);
-    if (!colon && !next)
+    if (!colon && (!next || is_parameter(parameters, next)))
         return cli_usage_error(args, "-%s needs a value", p->name);
     *used_next = !colon;
     p->value = unquoted(colon ? colon + 1 : next);

@@ -127,6 +127,8 @@ static void test_set(struct standin *s, gconstpointer data)
     g_assert_cmpstr(s->asked->str, ==,
                     "Assign('desk1', {'compute': <'25.0000%:50.0000%:'>}, {})\n"
                     "Assign('desk2', {'compute': <':50.0000%:'>}, {})\n");
+    assert_fails(s, "Get-VMGpuPartitionAdapter -VMName desk1 -AdapterId 5", 1,
+                 "gpup: none of these VMs has an adapter with the id 5\n");
     assert_fails(s, "Set-VMGpuPartitionAdapter -VMName desk1 -AdapterId 5", 1,
                  "gpup: desk1 has no adapter with the id 5\n");
     assert_fails(s, "Set-VMGpuPartitionAdapter -VMName *", 1,
@@ -195,6 +197,8 @@ static void test_refused(struct standin *s, gconstpointer data)
          "gpup: which VM? -VMName NAME\nSee gpup Add-VMGpuPartitionAdapter --help\n"},
         {"Add-VMGpuPartitionAdapter -VMName",
          "gpup: -VMName needs a value\nSee gpup Add-VMGpuPartitionAdapter --help\n"},
+        {"Add-VMGpuPartitionAdapter -VMName desk1 -MinPartitionVRAM –MaxPartitionVRAM 3GB",
+         "gpup: -MinPartitionVRAM needs a value\nSee gpup Add-VMGpuPartitionAdapter --help\n"},
         {"Add-VMGpuPartitionAdapter a b",
          "gpup: unexpected argument 'b'\nSee gpup Add-VMGpuPartitionAdapter --help\n"},
         {"Add-VMGpuPartitionAdapter a -VMName b",
