@@ -24,8 +24,9 @@ int gpup_peer_of(int sock, struct gpup_peer *peer, struct gpup_error **err)
     return 0;
 }
 
-/* The number in a pid file that nobody else could have written, or -1. */
-static pid_t read_pid(int dir, const char *name, uid_t peer)
+/* The number in a pid file that libvirt has written, or -1. Where the folder belongs to the user
+ * that VMs run as, one of them could make a file there. */
+static pid_t read_pid(int dir, const char *name)
 {
     struct stat st;
     char text[32];
@@ -35,7 +36,7 @@ static pid_t read_pid(int dir, const char *name, uid_t peer)
 
     if (fd < 0)
         return -1;
-    n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == peer)
+    n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid())
             ? read(fd, text, sizeof(text) - 1)
             : -1;
     close(fd);
@@ -57,7 +58,7 @@ int gpup_peer_check(const char *path, int domain, const struct gpup_peer *peer,
 
     while (domain >= 0 && dir >= 0 && !found && entries && (name = g_dir_read_name(entries)))
         found = g_str_has_prefix(name, prefix) && g_str_has_suffix(name, SUFFIX) &&
-                read_pid(dir, name, peer->uid) == peer->pid;
+                read_pid(dir, name) == peer->pid;
     if (dir >= 0)
         close(dir);
     if (found)

@@ -313,6 +313,11 @@ static int set_vring_base(struct vhost_user *v, struct vhost_user_message *m,
 
     if (!q)
         return -EPROTO;
+    /* A queue that goes on does so where it was: one that begins anew is another driver's. Older
+     * QEMU (7.2) tells of a guest's reboot in no other way. */
+    if (q->index == 0 && m->payload.state.num == 0 && q->setup.base != 0 &&
+        !virtqueue_is_started(q->virtqueue))
+        v->ops->reset(v->device);
     q->setup.base = (uint16_t)m->payload.state.num;
     return 0;
 }

@@ -534,7 +534,13 @@ static void peers(struct fixture *f, gconstpointer data)
     peer.pid++;
     g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, -EACCES);
     peer.pid--;
-    /* a link, and a file of somebody else, say nothing */
+    /* a link, and a file of somebody else, its own too, say nothing */
+    if (geteuid() == 0) {
+        peer.uid = 65534;
+        g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, 0);
+        g_assert_cmpint(chown(path, 65534, 65534), ==, 0);
+        g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, -EACCES);
+    }
     g_remove(path);
     g_assert_cmpint(symlink("/proc/self/stat", path), ==, 0);
     g_assert_cmpint(gpup_peer_check(f->dir, 7, &peer, NULL), ==, -EACCES);

@@ -218,13 +218,24 @@ void frontend_resume(struct frontend *f)
     set_up_queues(f);
 }
 
-void frontend_reset(struct frontend *f)
+static void begin_anew(struct frontend *f)
 {
-    set(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
     memset(f->memory, 0, REQUEST);
     f->seen = 0;
     f->base = f->cursor.base = 0;
     set_up_queues(f);
+}
+
+void frontend_reset(struct frontend *f)
+{
+    set(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
+    begin_anew(f);
+}
+
+void frontend_reset_silently(struct frontend *f)
+{
+    frontend_pause(f);
+    begin_anew(f);
 }
 
 uint64_t frontend_request(struct frontend *f, uint32_t request, const void *payload, uint32_t size,

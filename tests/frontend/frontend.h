@@ -61,6 +61,8 @@ void frontend_start_backend(struct frontend *f, const char *const *argv);
 void frontend_pause(struct frontend *f);
 void frontend_resume(struct frontend *f);
 void frontend_reset(struct frontend *f);
+/* A guest's reboot with an older QEMU (7.2), which says nothing of it. */
+void frontend_reset_silently(struct frontend *f);
 /* Hands over a socket for the display; `fd` stays the caller's. */
 void frontend_set_display(struct frontend *f, int fd);
 /* Puts a command on the cursor queue and waits until it was taken. */

@@ -279,6 +279,15 @@ static void reboot(struct frontend *f, gconstpointer data)
     }
 }
 
+static void old_reboot(struct frontend *f, gconstpointer data)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        frontend_start_drawing(f, 1, 10);
+        frontend_assert_draws(f, 1, 10);
+        frontend_reset_silently(f);
+    }
+}
+
 /* Killed, the renderer is replaced: old contexts refuse, new ones draw, memory is free again. */
 static void killed_renderer(struct frontend *f, gconstpointer data)
 {
@@ -537,6 +546,7 @@ int main(int argc, char **argv)
         {"/device/others-come-and-go", others_come_and_go},
         {"/device/stop-cont", stop_and_cont},
         {"/device/reboot", reboot},
+        {"/device/old-reboot", old_reboot},
         {"/device/killed-renderer", killed_renderer},
         {"/device/killed-in-flight", killed_with_work_in_flight},
         {"/device/hung-renderer", hung_renderer, impatient},
