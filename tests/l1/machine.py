@@ -126,7 +126,8 @@ class Machine:
                   "-kernel", self.build / "guest/kernel", "-initrd", self.build / "l1/initrd",
                   "-append", "console=ttyS0 quiet panic=-1 mitigations=off "
                   # the kernel tries its timer by how long that takes: too long on a busy machine
-                  "no_timer_check " +
+                  # with ARI (nvme has it) the sound function would not be looked for
+                  "no_timer_check pci=noari " +
                   ("intel_iommu=on" if self.iommu else "intel_iommu=off")]
         if self.iommu:
             words += ["-device", "intel-iommu,intremap=on,caching-mode=on"]

@@ -315,6 +315,7 @@ class Vms(Tests):
         fails(h.gpup("gpu", "partition", GPU, "4"), 3, "vm1 vm3")
         equal(h.numvfs(), "2")
         h.virsh("destroy", "vm1")
+        wait_for("its function is cleared", lambda: h.holders() == [None, "vm3"])
         contains(h.ok("vm", "start", "vm2"), "vm2: partition %s/0" % GPU)
         equal(h.holders(), ["vm2", "vm3"])
 
@@ -373,7 +374,7 @@ class WithoutIommu(Tests):
         h.define("vm1")
         h.ok("assign", "vm1", "--gpu", GPU)
         contains(h.start_vm("vm1"), "behind no IOMMU")
-        equal(h.holders(), [None, None])
+        wait_for("it is free again", lambda: h.holders() == [None, None])
 
     def a_renderers_memory(self):
         """The kernel has cgroup v2 with all: what a renderer uses is held to the partition's limit."""
