@@ -187,6 +187,29 @@ static int give_up_calls(struct gpup_error **err)
     return 0;
 }
 
+/*
+ * Each command and each answer passes through here, in some microseconds. A thread that asks for a
+ * short slice comes before those that want to compute for longer (Linux 6.12; before, this changes
+ * nothing), without getting more CPU time than they: it needs no privilege. A policy that somebody
+ * has given us stays. sched_setattr(2), which glibc has from 2.41 on.
+ */
+static void ask_for_short_slices(void)
+{
+    const struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {.size = sizeof(attributes),
+                    .policy = SCHED_OTHER,
+                    .nice = getpriority(PRIO_PROCESS, 0),
+                    .runtime = SLICE_NS};
+
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
 static int serve(struct vgpu *v, struct gpup_error **err)
 {
     struct vgpu_grant grant;
@@ -195,6 +218,7 @@ static int serve(struct vgpu *v, struct gpup_error **err)
 
     if (ret < 0)
         return ret;
+    ask_for_short_slices(); /* the starter was made before: renderers are to compute for long */
     if (fd < 0)
         fd = accept_front_end(v->options->socket_path, err);
     if (fd < 0)
@@ -207,29 +231,6 @@ static int serve(struct vgpu *v, struct gpup_error **err)
     return vgpu_loop_run(v->loop);
 }
 
-/*
- * Each command and each answer passes through here, in some microseconds. A thread that asks for a
- * short slice comes before those that want to compute for longer (Linux 6.12; before, this changes
- * nothing), without getting more CPU time than they: it needs no privilege. sched_setattr(2), which
- * glibc has from 2.41 on.
- */
-static void ask_for_short_slices(void)
-{
-    const struct {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } attributes = {.size = sizeof(attributes),
-                    .policy = SCHED_OTHER,
-                    .flags = 1, /* SCHED_FLAG_RESET_ON_FORK: a renderer is to compute for long */
-                    .nice = getpriority(PRIO_PROCESS, 0),
-                    .runtime = SLICE_NS};
-
-    syscall(SYS_sched_setattr, 0, &attributes, 0);
-}
-
 static int run(const struct vgpu_options *options)
 {
     struct vgpu v = {.options = options};
@@ -237,7 +238,6 @@ static int run(const struct vgpu_options *options)
     int ret;
 
     signal(SIGPIPE, SIG_IGN);
-    ask_for_short_slices();
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     v.loop = vgpu_loop_new(&err);
     ret = v.loop ? serve(&v, &err) : -EIO;
