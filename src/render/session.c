@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +21,6 @@
 /* virglrenderer is polled that often while commands are executed and fences are unfinished: what a
  * guest asked the GPU to count is looked at there, before the fence after it is reported. */
 #define REPORT_US 100
-/* gpup-vgpu wakes us while it still reads what the guest has sent: so long is looked for it awake.
- */
-#define LOOK_US 30
 /* How long a socket without room is waited for. */
 #define SEND_MS INT64_C(5000)
 /* An event ring without room is looked at again after that. */
@@ -218,26 +214,8 @@ static void send_failed(struct render *render, const struct gpup_error *error)
     (void)gpup_seqpacket_send(render->sock, &failed, sizeof(failed), NULL, 0, MSG_DONTWAIT);
 }
 
-static bool has_cpus(void)
-{
-    cpu_set_t set;
-
-    return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
-}
-
-static void look(struct render *render)
-{
-    int64_t until = now_us() + LOOK_US;
-
-    while (!gpup_ring_has_some(&render->commands) && now_us() < until) {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#endif
-    }
-}
-
 /* 1: the socket is to be read; 0; or -errno. */
-static int wait_for_work(struct render *render, bool looks, struct gpup_error **err)
+static int wait_for_work(struct render *render, struct gpup_error **err)
 {
     struct pollfd fds[3] = {
         {.fd = render->sock, .events = POLLIN},
@@ -251,8 +229,6 @@ static int wait_for_work(struct render *render, bool looks, struct gpup_error **
         return gpup_error_set(err, errno, "poll: %s", strerror(errno));
     if (fds[1].revents)
         gpup_ring_wake_clear(render->command_fd);
-    if (fds[1].revents && looks)
-        look(render);
     /* Whatever it is for: the descriptor is only read there, and would wake us for ever. */
     if (fds[2].revents)
         virgl_renderer_poll();
@@ -275,7 +251,7 @@ static void report_fences(struct render *render, int64_t *reported)
 static int main_loop(struct render *render, struct gpup_error **err)
 {
     int64_t reported = 0;
-    bool looks = has_cpus(), socket = true;
+    bool socket = true;
 
     for (;;) {
         int r = socket ? session_read_socket(render) : render->over, n = 0;
@@ -302,7 +278,7 @@ static int main_loop(struct render *render, struct gpup_error **err)
         }
         socket = true;
         if (r == 0) {
-            r = wait_for_work(render, looks, err);
+            r = wait_for_work(render, err);
             if (r < 0)
                 return r;
             socket = r > 0;

@@ -318,7 +318,6 @@ static void device_kick(void *device, unsigned index, struct virtqueue *queue)
         serve_cursor(d, index, queue);
         return;
     }
-    renderer_announce(d->renderer);
     accept_requests(d, queue);
     run_requests(d);
 }

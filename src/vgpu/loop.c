@@ -68,11 +68,6 @@ struct vgpu_loop *vgpu_loop_new(struct gpup_error **err)
     return loop;
 }
 
-bool vgpu_loop_looks(const struct vgpu_loop *loop)
-{
-    return loop->looks;
-}
-
 static void free_source(struct vgpu_source *source)
 {
     if (source->timer_func && source->fd >= 0)

@@ -36,10 +36,6 @@ struct vgpu_source *vgpu_loop_add_timer(struct vgpu_loop *loop, vgpu_timer_func 
 void vgpu_timer_arm(struct vgpu_source *timer, uint64_t after_ms);
 void vgpu_timer_disarm(struct vgpu_source *timer);
 
-/* Whether there is another CPU: whoever is sent something may look for it awake, for a short while.
- */
-bool vgpu_loop_looks(const struct vgpu_loop *loop);
-
 /* Until vgpu_loop_quit(). Returns its status. */
 int vgpu_loop_run(struct vgpu_loop *loop);
 void vgpu_loop_quit(struct vgpu_loop *loop, int status);

@@ -43,7 +43,6 @@ struct renderer {
     uint64_t outstanding; /* answers that are due, those to fences included */
     uint64_t fences;      /* of these */
     uint64_t ping;        /* the number of our own last question, or 0 */
-    uint64_t announced;   /* how far the ring was filled when a kick was last told */
     bool answered, fence; /* the command reserved last is to be answered; is a fence */
     bool unwatched;       /* commands were sent after the last that is to be answered */
     bool full;            /* there was no room for a question */
@@ -425,15 +424,6 @@ void *renderer_reserve(struct renderer *r, uint32_t type, size_t size, bool answ
     if (answer)
         r->seq++;
     return record;
-}
-
-void renderer_announce(struct renderer *r)
-{
-    if (!renderer_is_ready(r))
-        return;
-    if (r->commands.position != r->announced && vgpu_loop_looks(r->loop))
-        gpup_ring_announce(&r->commands);
-    r->announced = r->commands.position;
 }
 
 void renderer_commit(struct renderer *r)

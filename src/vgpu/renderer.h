@@ -60,9 +60,6 @@ int renderer_add_memory(struct renderer *renderer, const struct guest_region *re
 void *renderer_reserve(struct renderer *renderer, uint32_t type, size_t size, bool answer);
 uint64_t renderer_seq(const struct renderer *renderer);
 void renderer_commit(struct renderer *renderer);
-/* The guest has kicked: where commands followed the last time, the renderer wakes up while they are
- * read. `renderer` may be NULL. */
-void renderer_announce(struct renderer *renderer);
 
 /* After a batch of commands: sees to it that the last of them will be heard of, so that one that
  * hangs is noticed even where the guest asked for no answer. */

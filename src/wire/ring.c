@@ -120,19 +120,14 @@ void *gpup_ring_reserve(struct gpup_ring_end *end, uint32_t type, uint64_t size,
     return end->ring->data + offset;
 }
 
-void gpup_ring_announce(struct gpup_ring_end *end)
-{
-    if (atomic_load_explicit(&end->ring->consumer_waits, memory_order_relaxed) &&
-        atomic_exchange_explicit(&end->ring->consumer_waits, 0, memory_order_relaxed))
-        wake(end->wake_fd);
-}
-
 void gpup_ring_commit(struct gpup_ring_end *end)
 {
     end->position = end->next;
     atomic_store_explicit(&end->ring->head, end->position, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
-    gpup_ring_announce(end);
+    if (atomic_load_explicit(&end->ring->consumer_waits, memory_order_relaxed) &&
+        atomic_exchange_explicit(&end->ring->consumer_waits, 0, memory_order_relaxed))
+        wake(end->wake_fd);
 }
 
 int gpup_ring_put(struct gpup_ring_end *end, const struct gpup_record *record)

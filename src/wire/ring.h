@@ -50,10 +50,6 @@ void *gpup_ring_reserve(struct gpup_ring_end *end, uint32_t type, uint64_t size,
 /* Publishes the record reserved last and wakes the consumer where it waits. */
 void gpup_ring_commit(struct gpup_ring_end *end);
 
-/* Wakes the consumer where it waits, for a record that will be published at once: the producer
- * reads what to put there while the consumer wakes up. It may have gone to sleep again by then. */
-void gpup_ring_announce(struct gpup_ring_end *end);
-
 /* Reserve, copy the whole of `record` (its header tells the size), commit. 0 or -errno as above. */
 int gpup_ring_put(struct gpup_ring_end *end, const struct gpup_record *record);
 
