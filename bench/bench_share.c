@@ -771,11 +771,12 @@ int main(int argc, char **argv)
                 error ? error->message : "no such argument, or seconds not from 2 to 60");
         return 2;
     }
-    b = (struct bench){report_new(json), (unsigned)seconds, only, NULL, {NULL}};
+    b = (struct bench){.seconds = (unsigned)seconds, .only = only};
     if (windows && !(b.windows = fopen(windows, "we"))) {
         fprintf(stderr, "./benchmark share: %s: %s\n", windows, g_strerror(errno));
         return 2;
     }
+    b.report = report_new(json);
     find_reference(&b, preload);
     for (size_t i = 0; i < G_N_ELEMENTS(groups); i++) {
         if (wanted(&b, groups[i].name))

@@ -37,7 +37,9 @@ void report_add(struct report *r, const struct report_case *c)
     double ratio = c->baseline != 0 ? c->value / c->baseline : NAN;
     char value[32], baseline[32] = "-", of[32] = "-";
 
-    snprintf(value, sizeof(value), "%.4g %s", c->value, c->unit);
+    snprintf(value, sizeof(value), "-");
+    if (isfinite(c->value))
+        snprintf(value, sizeof(value), "%.4g %s", c->value, c->unit);
     if (isfinite(c->baseline))
         snprintf(baseline, sizeof(baseline), "%.4g", c->baseline);
     if (isfinite(ratio))

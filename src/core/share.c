@@ -184,7 +184,7 @@ struct gpup_share *gpup_share_new(unsigned capacity, uint64_t window_ns, size_t 
     if (!share)
         return NULL;
     share->capacity = capacity ? capacity : 1;
-    share->window = window_ns > INT64_MAX / 4 ? INT64_MAX / 4 : (int64_t)window_ns;
+    gpup_share_set_window(share, window_ns);
     share->most = most;
     share->requests = calloc(most, sizeof(*share->requests));
     share->new_rates = calloc(most, sizeof(*share->new_rates));
@@ -205,6 +205,11 @@ void gpup_share_free(struct gpup_share *share)
     free(share->index);
     free(share->carried);
     free(share);
+}
+
+void gpup_share_set_window(struct gpup_share *share, uint64_t window_ns)
+{
+    share->window = window_ns > INT64_MAX / 4 ? INT64_MAX / 4 : (int64_t)window_ns;
 }
 
 /* What is ahead by this at one rate is so at another: the charged time is the same. */

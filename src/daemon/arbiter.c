@@ -20,11 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WINDOW_NS (6 * GPUP_MS)
+#define WINDOW_NS (2 * GPUP_MS)
 #define SLICE_NS  (4 * GPUP_MS)
-/* A minimum is a promise about each second; what is measured of CPU time is right to some
- * milliseconds: so much more is aimed at, parts per thousand of it. */
-#define MIN_MARGIN 10u
+/* A minimum is a promise about each second, in which one may be behind by a window and a command,
+ * and clocks are right to some milliseconds: so much more is aimed at, parts per thousand of it. */
+#define MIN_MARGIN 20u
 /* More threads than that no process keeps busy: a clock that says so is another process's. */
 #define MOST_CPUS 4096u
 
@@ -435,7 +435,7 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
     snprintf(a->bdf, sizeof(a->bdf), "%s", setup->bdf ? setup->bdf : "");
     a->slice_ns = setup->slice_ns > 0 ? setup->slice_ns : SLICE_NS;
     a->holder = -1;
-    a->window_ns = setup->window_ns > 0 ? setup->window_ns : WINDOW_NS;
+    a->window_ns = WINDOW_NS;
     a->share = gpup_share_new(a->capacity, a->window_ns * a->capacity, GPUP_ARBITER_MOST);
     a->stat = open("/proc/stat", O_RDONLY | O_CLOEXEC);
     a->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -30,10 +30,9 @@ enum gpup_time_policy {
 
 struct gpup_arbiter_setup {
     enum gpup_time_policy policy;
-    unsigned capacity;  /* charged time per real time: CPUs of the software GPU, else 1 */
-    uint64_t window_ns; /* how far one may run ahead, of the whole GPU's time; 0: default */
-    bool in_turn;       /* one at a time */
-    uint64_t slice_ns;  /* a turn's length while another one waits; 0: default */
+    unsigned capacity; /* charged time per real time: CPUs of the software GPU, else 1 */
+    bool in_turn;      /* one at a time */
+    uint64_t slice_ns; /* a turn's length while another one waits; 0: default */
     /* of a GPU whose driver tells what it does for whom: its PCI address and where /proc is */
     const char *bdf, *proc;
 };

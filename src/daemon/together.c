@@ -19,6 +19,10 @@
 #define DEPTH_AHEAD      1u
 #define DEPTH_BEHIND     2u
 #define DEPTH_FAR_BEHIND 4u
+/* Of the whole GPU's time: how far one may be ahead, for each one that is active. */
+#define EACH_WINDOW_NS  (750 * GPUP_MS / 1000)
+#define LEAST_WINDOW_NS (2 * GPUP_MS)
+#define MOST_WINDOW_NS  (6 * GPUP_MS)
 /* Without work or use for so many looks it is not active. */
 #define QUIET_LOOKS 3u
 /* Beyond its share by so much of the whole GPU's time, its renderer is stopped. */
@@ -178,12 +182,27 @@ static bool may_sleep(struct gpup_arbiter *a)
     return sleep;
 }
 
+/* The part of the window that is one's own shall hold a command, however many they are: else those
+ * that are behind by one wait for another, and CPUs are idle meanwhile. */
+static void set_window(struct gpup_arbiter *a, unsigned n_active)
+{
+    uint64_t window = n_active * EACH_WINDOW_NS;
+
+    window = window < LEAST_WINDOW_NS ? LEAST_WINDOW_NS : window;
+    window = window > MOST_WINDOW_NS ? MOST_WINDOW_NS : window;
+    if (window == a->window_ns)
+        return;
+    a->window_ns = window;
+    gpup_share_set_window(a->share, window * a->capacity);
+}
+
 int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now)
 {
     bool ticks = false;
     unsigned n_active;
 
     n_active = find_active(a, now);
+    set_window(a, n_active);
     if (n_active > 1)
         look_for_idle(a, now);
     for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
