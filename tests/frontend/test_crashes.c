@@ -21,7 +21,7 @@
 
 /* On a busy machine a command may take seconds: only where a limit is needed it is short. */
 static const char *const patient[] = {"--vram=64M", "--hang-ms=60000", NULL};
-static const char *const impatient[] = {"--vram=64M", "--hang-ms=5000", NULL};
+static const char *const impatient[] = {"--vram=64M", "--hang-ms=10000", NULL};
 
 static const float blue[4] = {0.25f, 0.5f, 0.75f, 1.0f};
 
