@@ -161,7 +161,7 @@ static uint64_t find_level(const struct gpup_share_request *q, size_t n)
 
 void gpup_share_rates(const struct gpup_share_request *requests, size_t n, uint32_t *rates)
 {
-    uint64_t minima = 0, caps = 0, level, weight;
+    uint64_t minima = 0, caps = 0, level, weight = 0;
 
     for (size_t i = 0; i < n; i++) {
         minima += low_of(&requests[i]);

@@ -170,9 +170,9 @@ static void list(struct gpup_edit *edit, char function, bool on)
     g_autofree char *was = listed(edit);
     g_autoptr(GString) numbers = g_string_new(NULL);
 
-    for (char f = '0'; f <= '7'; f++) {
-        if (f == function ? on : was && strchr(was, f))
-            g_string_append_printf(numbers, "%s%c", numbers->len ? " " : "", f);
+    for (const char *f = "01234567"; *f; f++) {
+        if (*f == function ? on : was && strchr(was, *f))
+            g_string_append_printf(numbers, "%s%c", numbers->len ? " " : "", *f);
     }
     if (!note)
         gpup_edit_note(edit, "added", COMPANIONS, numbers->str);
@@ -199,7 +199,9 @@ static bool is_given(const struct gpup_edit *edit, const char *address)
 
 static char function_of(const char *address)
 {
-    return *address ? address[strlen(address) - 1] : '\0';
+    if (!*address)
+        return '\0';
+    return address[strlen(address) - 1];
 }
 
 static xmlNode *find_companion(const struct gpup_edit *edit, const char *id, char function)

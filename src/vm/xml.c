@@ -186,7 +186,9 @@ char gpup_xml_companion_number(const xmlNode *hostdev, const char *adapter_id)
     xmlNode *alias = gpup_xml_child(hostdev, "alias", NULL);
     g_autofree char *name = alias ? gpup_xml_attribute(alias, "name") : NULL;
 
-    return name && g_str_has_prefix(name, prefix) ? name[strlen(prefix)] : '\0';
+    if (!name || !g_str_has_prefix(name, prefix))
+        return '\0';
+    return name[strlen(prefix)];
 }
 
 xmlNode *gpup_xml_companion(const xmlNode *domain, const char *adapter_id, xmlNode *after)
