@@ -21,19 +21,26 @@ typedef __int128 usage_t;
 /* The mean is followed charge by charge, rounded down, and computed anew after so many. */
 #define CHARGES_BETWEEN 4096u
 
+/* All but those that are away have a part in the fluid. */
+enum state {
+    AWAY,
+    WANTS,
+    LEAVES,  /* wants nothing now, but has a debt; until that is paid */
+    LINGERS, /* wants nothing now, but is owed something; for a short time */
+};
+
 struct partition {
     bool present;
-    bool active;  /* has a part in the fluid */
-    bool leaving; /* has one until its debt is paid, though it wants nothing now */
+    enum state state;
     struct gpup_share_request request;
-    uint32_t rate;       /* of the fluid, while active */
-    usage_t at;          /* while active: where it is, normalised ns */
-    usage_t kept;        /* while not: how far it was ahead of the mean; negative: behind */
-    usage_t kept_since;  /* the progress there had been then, which pays debts */
+    uint32_t rate;       /* of the fluid, unless it is away */
+    usage_t at;          /* while it wants or leaves: where it is, normalised ns */
+    usage_t kept;        /* else: how far it is ahead of the mean; negative: behind */
+    usage_t kept_since;  /* away: the progress there had been then, which pays debts */
     usage_t tokens;      /* charged ns * WHOLE that the cap still allows; negative: overdrawn */
     uint64_t filled_ns;  /* when tokens were last filled up */
     uint64_t limited_ns; /* until when it is owed nothing */
-    uint64_t left_ns;    /* when it became inactive */
+    uint64_t left_ns;    /* when it last wanted something */
 };
 
 struct gpup_share {
@@ -41,10 +48,13 @@ struct gpup_share {
     int64_t window;
     uint64_t now_ns; /* the latest that the caller told */
     size_t most, n;  /* one past the last one present */
-    size_t n_wanting, n_leaving;
+    size_t n_wanting, n_leaving, n_lingering;
     uint64_t rates;         /* of all that are active, added up */
+    uint64_t lingering;     /* of those that linger */
+    usage_t owed;           /* to them: each one's rate * how far it is behind, added up */
+    uint64_t linger_until;  /* none ends before */
     usage_t mean, progress; /* of the active ones; how far it has come by charges */
-    usage_t lowest;         /* none that is active is behind that */
+    usage_t lowest;         /* none that wants or leaves is behind that */
     usage_t first_leaving;  /* and none that is leaving has paid its debt before the mean is here */
     uint64_t limited_ns;    /* until then one may be */
     unsigned charges;       /* since the mean was computed */
@@ -58,39 +68,57 @@ struct gpup_share {
 
 static bool wants(const struct partition *p)
 {
-    return p->active && !p->leaving;
+    return p->state == WANTS;
 }
 
-/* How far it is ahead of the mean. Time that went by has paid the debt of one that is not active.
- */
+static bool is_active(const struct partition *p)
+{
+    return p->state != AWAY;
+}
+
+/* Who lingers keeps its distance from the mean. */
+static bool is_moving(enum state state)
+{
+    return state == WANTS || state == LEAVES;
+}
+
+/* How far it is ahead of the mean. Time that went by has paid the debt of one that is away. */
 static usage_t ahead_of(const struct gpup_share *share, const struct partition *p)
 {
     usage_t paid = share->progress - p->kept_since;
 
-    if (p->active)
+    if (is_moving(p->state))
         return p->at - share->mean;
-    if (p->kept <= 0)
+    if (p->state == LINGERS || p->kept <= 0)
         return p->kept;
     return p->kept > paid ? p->kept - paid : 0;
 }
 
-static void set_state(struct gpup_share *share, struct partition *p, bool active, bool leaving)
+static void count(struct gpup_share *share, const struct partition *p, int by)
+{
+    share->n_wanting += (size_t)(by * (p->state == WANTS));
+    share->n_leaving += (size_t)(by * (p->state == LEAVES));
+    share->n_lingering += (size_t)(by * (p->state == LINGERS));
+    if (p->state != LINGERS)
+        return;
+    share->lingering += (uint64_t)(by * (int64_t)p->rate);
+    share->owed -= by * p->kept * p->rate;
+}
+
+static void set_state(struct gpup_share *share, struct partition *p, enum state state)
 {
     usage_t ahead = ahead_of(share, p);
 
-    share->n_wanting -= wants(p);
-    share->n_leaving -= p->leaving;
-    if (active && !p->active)
+    count(share, p, -1);
+    if (is_moving(state)) {
         p->at = share->mean + ahead;
-    if (!active) {
+    } else {
         p->kept = ahead;
         p->kept_since = share->progress;
     }
-    p->active = active;
-    p->leaving = leaving;
-    share->n_wanting += wants(p);
-    share->n_leaving += p->leaving;
-    if (leaving && p->at < share->first_leaving)
+    p->state = state;
+    count(share, p, 1);
+    if (state == LEAVES && p->at < share->first_leaving)
         share->first_leaving = p->at;
 }
 
@@ -186,6 +214,7 @@ struct gpup_share *gpup_share_new(unsigned capacity, uint64_t window_ns, size_t 
     share->capacity = capacity ? capacity : 1;
     gpup_share_set_window(share, window_ns);
     share->most = most;
+    share->linger_until = UINT64_MAX;
     share->requests = calloc(most, sizeof(*share->requests));
     share->new_rates = calloc(most, sizeof(*share->new_rates));
     share->index = calloc(most, sizeof(*share->index));
@@ -227,9 +256,10 @@ static void update_rates(struct gpup_share *share)
 {
     size_t n = 0;
 
-    share->rates = 0;
+    share->rates = share->lingering = 0;
+    share->owed = 0;
     for (unsigned i = 0; i < share->n; i++) {
-        if (!share->p[i].active)
+        if (!is_active(&share->p[i]))
             continue;
         share->requests[n] = share->p[i].request;
         share->index[n++] = i;
@@ -242,9 +272,15 @@ static void update_rates(struct gpup_share *share)
         uint32_t rate = share->new_rates[i] ? share->new_rates[i] : 1;
 
         share->rates += rate;
-        if (p->rate && p->rate != rate)
+        if (p->rate && p->rate != rate && is_moving(p->state))
             p->at = share->mean + rescaled(p->at - share->mean, p->rate, rate);
+        else if (p->rate && p->rate != rate)
+            p->kept = rescaled(p->kept, p->rate, rate);
         p->rate = rate;
+        if (p->state != LINGERS)
+            continue;
+        share->lingering += rate;
+        share->owed -= p->kept * rate;
     }
 }
 
@@ -256,9 +292,10 @@ static usage_t owed_at_most(const struct gpup_share *share, const struct partiti
 
 /*
  * The mean of the active ones, weighted by rate, relative to what it was, with those carried along
- * that are behind it by more than they can be owed. Carrying one along moves the mean: with S those
- * carried, it is (sum of rate * ahead outside S - sum of rate * owed in S) / rates outside S. S
- * only grows, and never holds the one that is furthest ahead. False: nobody is active.
+ * that are behind it by more than they can be owed, or that linger. Carrying one along moves the
+ * mean: with S those carried, it is (sum of rate * ahead outside S - sum of rate * owed in S) /
+ * rates outside S. S only grows, and never holds the one that is furthest ahead. False: nobody is
+ * active.
  */
 static bool find_mean(struct gpup_share *share, usage_t *mean)
 {
@@ -272,9 +309,11 @@ static bool find_mean(struct gpup_share *share, usage_t *mean)
         for (size_t i = 0; i < share->n; i++) {
             const struct partition *p = &share->p[i];
 
-            if (!p->active)
+            if (!is_active(p))
                 continue;
-            if (share->carried[i]) {
+            if (p->state == LINGERS) {
+                sum += p->kept * p->rate;
+            } else if (share->carried[i]) {
                 sum -= owed_at_most(share, p) * p->rate;
             } else {
                 sum += (p->at - share->mean) * p->rate;
@@ -287,7 +326,7 @@ static bool find_mean(struct gpup_share *share, usage_t *mean)
         for (size_t i = 0; i < share->n; i++) {
             const struct partition *p = &share->p[i];
 
-            if (p->active && !share->carried[i] &&
+            if (is_moving(p->state) && !share->carried[i] &&
                 p->at - share->mean < *mean - owed_at_most(share, p))
                 share->carried[i] = again = true;
         }
@@ -309,13 +348,13 @@ static usage_t carry_along(struct gpup_share *share)
     for (size_t i = 0; i < share->n; i++) {
         struct partition *p = &share->p[i];
 
-        if (!p->active)
+        if (!is_moving(p->state))
             continue;
         if (share->carried[i])
             p->at = share->mean - owed_at_most(share, p);
         if (p->at < share->lowest)
             share->lowest = p->at;
-        if (p->leaving && p->at < share->first_leaving)
+        if (p->state == LEAVES && p->at < share->first_leaving)
             share->first_leaving = p->at;
         if (p->limited_ns > share->limited_ns)
             share->limited_ns = p->limited_ns;
@@ -339,14 +378,14 @@ static void let_go(struct gpup_share *share)
     for (size_t i = 0; i < share->n; i++) {
         struct partition *p = &share->p[i];
 
-        if (!p->leaving)
+        if (p->state != LEAVES)
             continue;
         if (p->at > share->mean && !nobody) {
             if (p->at < share->first_leaving)
                 share->first_leaving = p->at;
             continue;
         }
-        set_state(share, p, false, false);
+        set_state(share, p, AWAY);
         if (p->kept < 0)
             p->kept = 0;
         gone = true;
@@ -357,12 +396,48 @@ static void let_go(struct gpup_share *share)
     carry_along(share);
 }
 
+/*
+ * Who is owed something and pauses, as half-serial guests do all the time, keeps its part and its
+ * distance from the mean for a short while: if the mean moved for all when such a one left and
+ * came, some could be owed the same time again and again, at the cost of those that stay. When it
+ * has been away for longer, the others get what it was owed.
+ */
+static void end_lingering(struct gpup_share *share)
+{
+    bool gone = false;
+
+    if (share->n_lingering == 0 || share->now_ns < share->linger_until)
+        return;
+    share->linger_until = UINT64_MAX;
+    for (size_t i = 0; i < share->n; i++) {
+        struct partition *p = &share->p[i];
+
+        if (p->state != LINGERS)
+            continue;
+        if (p->left_ns + SHORT_PAUSE_NS > share->now_ns) {
+            if (p->left_ns + SHORT_PAUSE_NS < share->linger_until)
+                share->linger_until = p->left_ns + SHORT_PAUSE_NS;
+            continue;
+        }
+        set_state(share, p, AWAY);
+        p->kept = 0;
+        gone = true;
+    }
+    if (!gone)
+        return;
+    update_rates(share);
+    carry_along(share);
+}
+
 /* One that is active was charged: the mean of all goes on, which pays the debt of those that are
  * not. */
 static void progress(struct gpup_share *share, int64_t used)
 {
-    usage_t moved = (usage_t)used * WHOLE / (usage_t)share->rates;
+    usage_t rates = (usage_t)(share->rates - share->lingering), moved;
 
+    if (rates == 0)
+        return;
+    moved = (usage_t)used * WHOLE / rates;
     if (share->limited_ns > share->now_ns || ++share->charges >= CHARGES_BETWEEN ||
         share->mean + moved - share->lowest > MOST_OWED)
         moved = carry_along(share);
@@ -378,7 +453,7 @@ static void progress(struct gpup_share *share, int64_t used)
  */
 static void join_with_debt(struct gpup_share *share, struct partition *p)
 {
-    usage_t others = (usage_t)share->rates - p->rate;
+    usage_t others = (usage_t)(share->rates - share->lingering) - p->rate;
 
     if (others > 0)
         p->at = share->mean + (p->at - share->mean) * (others + p->rate) / others;
@@ -432,7 +507,7 @@ void gpup_share_remove(struct gpup_share *share, unsigned index)
 {
     if (index >= share->n || !share->p[index].present)
         return;
-    set_state(share, &share->p[index], false, false);
+    set_state(share, &share->p[index], AWAY);
     share->p[index] = (struct partition){0};
     while (share->n > 0 && !share->p[share->n - 1].present)
         share->n--;
@@ -448,7 +523,7 @@ void gpup_share_change(struct gpup_share *share, unsigned index,
         return;
     fill(share, &share->p[index], now_ns);
     share->p[index].request = *request;
-    if (!share->p[index].active)
+    if (!is_active(&share->p[index]))
         return;
     update_rates(share);
     carry_along(share);
@@ -467,7 +542,7 @@ static usage_t owed_after_pause(const struct gpup_share *share, const struct par
 
     if (ahead >= 0)
         return ahead;
-    if (p->limited_ns > now_ns || (!p->active && now_ns - p->left_ns > SHORT_PAUSE_NS))
+    if (p->limited_ns > now_ns)
         return 0;
     return ahead < -most ? -most : ahead;
 }
@@ -478,12 +553,14 @@ static void leave(struct gpup_share *share, struct partition *p, uint64_t now_ns
 
     p->left_ns = now_ns;
     if (ahead > 0) { /* its part goes on */
-        set_state(share, p, true, true);
+        set_state(share, p, LEAVES);
         let_go(share);
         return;
     }
-    set_state(share, p, false, false);
-    p->kept = ahead;
+    p->at = share->mean + ahead;
+    set_state(share, p, ahead < 0 ? LINGERS : AWAY);
+    if (ahead < 0 && now_ns + SHORT_PAUSE_NS < share->linger_until)
+        share->linger_until = now_ns + SHORT_PAUSE_NS;
     let_go(share); /* all that is left may be on its way */
     update_rates(share);
     carry_along(share);
@@ -491,13 +568,11 @@ static void leave(struct gpup_share *share, struct partition *p, uint64_t now_ns
 
 static void join(struct gpup_share *share, struct partition *p, uint64_t now_ns)
 {
-    bool returns = p->active; /* before its debt was paid */
+    usage_t ahead = owed_after_pause(share, p, now_ns);
+    bool returns = is_active(p);
 
-    if (!returns) {
-        p->kept = owed_after_pause(share, p, now_ns);
-        p->kept_since = share->progress;
-    }
-    set_state(share, p, true, false);
+    set_state(share, p, WANTS);
+    p->at = share->mean + ahead;
     let_go(share);
     if (returns)
         return;
@@ -514,6 +589,7 @@ void gpup_share_set_active(struct gpup_share *share, unsigned index, bool active
         return;
     p = &share->p[index];
     tell_time(share, now_ns);
+    end_lingering(share);
     fill(share, p, now_ns);
     if (active)
         join(share, p, now_ns);
@@ -531,13 +607,23 @@ void gpup_share_charge(struct gpup_share *share, unsigned index, uint64_t used_n
         return;
     p = &share->p[index];
     tell_time(share, now_ns);
+    end_lingering(share);
     fill(share, p, now_ns);
     p->tokens -= (usage_t)used * WHOLE;
     if (!p->rate)
         return;
     more = (usage_t)used * WHOLE / p->rate;
-    if (p->active) {
+    if (is_moving(p->state)) {
         p->at += more;
+        progress(share, used);
+        return;
+    }
+    if (p->state == LINGERS) {
+        count(share, p, -1);
+        p->kept += more;
+        count(share, p, 1);
+        if (p->kept > 0)
+            set_state(share, p, LEAVES);
         progress(share, used);
         return;
     }
@@ -549,6 +635,7 @@ void gpup_share_charge(struct gpup_share *share, unsigned index, uint64_t used_n
 void gpup_share_idle(struct gpup_share *share, uint64_t now_ns)
 {
     tell_time(share, now_ns);
+    end_lingering(share);
     for (size_t i = 0; i < share->n; i++) {
         struct partition *p = &share->p[i];
 
@@ -557,6 +644,15 @@ void gpup_share_idle(struct gpup_share *share, uint64_t now_ns)
     }
     share->progress += carry_along(share);
     let_go(share);
+}
+
+/* Where submitting ends: a window beyond the mean of those that want something now. What others are
+ * owed that do not is kept for them, but idles nobody. */
+static usage_t gate(const struct gpup_share *share)
+{
+    usage_t rates = (usage_t)(share->rates - share->lingering);
+
+    return share->mean + share->window + (rates > 0 ? share->owed / rates : 0);
 }
 
 bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t now_ns,
@@ -580,7 +676,7 @@ bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t no
         }
         return false;
     }
-    return !p->active || share->n_wanting < 2 || p->at - share->mean <= share->window;
+    return !is_moving(p->state) || share->n_wanting < 2 || p->at - gate(share) <= 0;
 }
 
 static int64_t clamp_to_int64(usage_t value)
@@ -600,8 +696,8 @@ int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now
     p = &share->p[index];
     tell_time(share, now_ns);
     fill(share, p, now_ns);
-    if (p->active && share->n_wanting >= 2)
-        excess = (p->at - share->mean - share->window) * p->rate / WHOLE;
+    if (is_moving(p->state) && share->n_wanting >= 2)
+        excess = (p->at - gate(share)) * p->rate / WHOLE;
     if (p->request.cap < WHOLE && -p->tokens / WHOLE > excess)
         excess = -p->tokens / WHOLE;
     return clamp_to_int64(excess);
@@ -614,7 +710,5 @@ int64_t gpup_share_lead(const struct gpup_share *share, unsigned index)
 
 uint32_t gpup_share_rate(const struct gpup_share *share, unsigned index)
 {
-    return index < share->n && share->p[index].active && !share->p[index].leaving
-               ? share->p[index].rate
-               : 0;
+    return index < share->n && wants(&share->p[index]) ? share->p[index].rate : 0;
 }

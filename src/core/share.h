@@ -17,8 +17,8 @@
  *
  * (or to the sum of the caps when that is less). A partition's normalised usage is what it was
  * charged divided by its rate. It may submit while that is at most a window ahead of the mean of
- * all active ones, weighted by their rates. One that falls behind because the GPU was busy with a
- * long command stream of another is owed that time; one that falls behind because it cannot use
+ * all that have work, weighted by their rates. One that falls behind because the GPU was busy with
+ * a long command stream of another is owed that time; one that falls behind because it cannot use
  * its share (time was left idle) is owed nothing, and what it left goes to the others by weight.
  * One that was charged more than it was allowed waits until the others have caught up.
  *

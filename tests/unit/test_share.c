@@ -269,6 +269,33 @@ static void greedy_among_any(void)
     }
 }
 
+/* Several that pause all the time are owed something in turn: the light one that never pauses gets
+ * its part all the same, and nobody waits for what those in a pause are owed. */
+static void greedy_among_half_serial(void)
+{
+    static const unsigned weight[] = {140648, 621546, 727671, 949355, 644949, 887873,
+                                      200758, 904722, 982113, 334033, 710914};
+    static const unsigned command_us[] = {213, 102, 161, 120, 423, 287, 470, 328, 193, 287, 225};
+    static const unsigned pause_us[] = {0, 16000, 161, 120, 423, 287, 470, 0, 16000, 16000, 16000};
+    struct gpup_share_request requests[G_N_ELEMENTS(weight)];
+    struct client c[G_N_ELEMENTS(weight)];
+    uint32_t rates[G_N_ELEMENTS(weight)];
+    struct simulation s;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(c); i++) {
+        requests[i] = (struct gpup_share_request){0, weight[i], 1000000};
+        c[i] = (struct client){
+            .request = requests[i], .command_ns = command_us[i] * US, .pause_ns = pause_us[i] * US};
+    }
+    c[7].from_ns = 543 * MS;
+    c[7].to_ns = 1470 * MS;
+    gpup_share_rates(requests, G_N_ELEMENTS(c), rates);
+    s = start(c, G_N_ELEMENTS(c));
+    run_until(&s, 10 * SECOND);
+    g_assert_cmpfloat(part(&c[0], s.now), >=, rates[0] / 1e6 - 0.001);
+    gpup_share_free(s.share);
+}
+
 static void minimum_beside_a_heavy_weight(void)
 {
     struct client c[2] = {
@@ -513,6 +540,7 @@ int main(int argc, char **argv)
     g_test_add_func("/share/weights", weights_in_one_second_windows);
     g_test_add_func("/share/bound", the_bound_holds);
     g_test_add_func("/share/any", greedy_among_any);
+    g_test_add_func("/share/half-serial", greedy_among_half_serial);
     g_test_add_func("/share/minimum", minimum_beside_a_heavy_weight);
     g_test_add_func("/share/cap", cap_alone);
     g_test_add_func("/share/cap-looked-at-late", cap_looked_at_late);
