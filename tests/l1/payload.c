@@ -2,7 +2,7 @@
 
 /*
  * The least guest that can tell which PCI devices it has: a 32-bit program that QEMU loads by the
- * multiboot protocol (version 1), lists what is on the first four buses on the serial port, with a
+ * multiboot protocol (version 1), lists what is on the first eight buses on the serial port, with a
  * register read through the first memory BAR of each, and halts.
  */
 
@@ -77,7 +77,7 @@ static void read_register(u32 function)
 
 static void list(void)
 {
-    for (u32 function = 0; function < 0x400; function++) {
+    for (u32 function = 0; function < 0x800; function++) {
         u32 id = config(function, 0);
 
         if (id == 0xffffffffu)
