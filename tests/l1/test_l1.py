@@ -68,7 +68,9 @@ class Host:
         return self.virsh("start", "--paused", name).stderr
 
     def define(self, name, devices=""):
-        self.machine.run("sh", "-c", "cat >/tmp/vm.xml && virsh -q define /tmp/vm.xml",
+        """Twice: libvirt orders controllers anew when it reads what it wrote, at any change."""
+        self.machine.run("sh", "-c", "cat >/tmp/vm.xml && virsh -q define /tmp/vm.xml && "
+                         "virsh -q dumpxml --inactive %s >/tmp/vm.xml && virsh -q define /tmp/vm.xml" % name,
                          given=VM.format(name=name, devices=devices))
 
     def gpu(self, name=GPU):
