@@ -96,6 +96,9 @@ void gpup_host_prepare(struct gpup_host *host, const char *xml, size_t length,
                        bool (*is_alive)(const char *adapter, void *data), void *alive_data,
                        gpup_host_done done, void *data);
 
+/* Some partition that was given back is being cleared. */
+bool gpup_host_is_clearing(struct gpup_host *host);
+
 /*
  * Before a VM is started by us: takes a partition for its adapter and says which device of the host
  * that start gets. The VM's `prepare` finds it; nonce (37 bytes) is for taking it back.

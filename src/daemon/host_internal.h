@@ -91,8 +91,6 @@ bool gpup_host_use_reservation(struct gpup_host *h, struct gpup_claim *claim,
 /* Readies the claim's partition, then calls `done`; frees it on failure. */
 void gpup_host_ready(struct gpup_host *h, struct gpup_claim *claim, gpup_host_done done,
                      void *data);
-/* Some partition that was given back is being cleared. */
-bool gpup_host_is_clearing(struct gpup_host *h);
 /* Tries this start again, for the last time, once nothing is being cleared, or in a few seconds. */
 void gpup_host_when_cleared(struct gpup_host *h, struct gpup_start *start);
 void gpup_host_check_cleared(struct gpup_host *h);

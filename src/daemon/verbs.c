@@ -166,18 +166,54 @@ static int reserve(struct gpup_call *call, const struct gpup_vm *vm, struct gpup
     return 0;
 }
 
-void gpup_verb_start_vm(struct gpup_call *call)
+/* As libvirt's hook does: what another VM had a moment ago is free in another. */
+#define CLEARING_US (8 * G_USEC_PER_SEC)
+#define LOOK_MS     100
+
+struct wait {
+    struct gpup_call *call;
+    gint64 until;
+};
+
+static void start_or_wait(struct gpup_call *call, gint64 until);
+
+static gboolean look_again(void *data)
+{
+    const struct wait *w = data;
+
+    start_or_wait(w->call, w->until);
+    return G_SOURCE_REMOVE;
+}
+
+static void start_or_wait(struct gpup_call *call, gint64 until)
 {
     struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, vm_of(call));
     struct gpup_error *error = NULL;
+    int ret = 0;
 
-    if (gpup_call_flag(call, "dry-run"))
-        start_dry_run(call);
-    else if (vm && !vm->active && !vm->problem && vm->adapter &&
-             vm->adapter->kind != GPUP_KIND_VIRTIO && reserve(call, vm, &error) < 0)
+    if (vm && !vm->active && !vm->problem && vm->adapter && vm->adapter->kind != GPUP_KIND_VIRTIO)
+        ret = reserve(call, vm, &error);
+    if (ret == -EBUSY && gpup_host_is_clearing(call->daemon->host) &&
+        g_get_monotonic_time() < until) {
+        struct wait *w = g_new(struct wait, 1);
+
+        *w = (struct wait){call, until};
+        gpup_error_free(error);
+        g_timeout_add_full(G_PRIORITY_DEFAULT, LOOK_MS, look_again, w, g_free);
+        return;
+    }
+    if (ret < 0)
         gpup_call_fail(call, error);
     else
         gpup_call_work(call, start_work, start_worked);
+}
+
+void gpup_verb_start_vm(struct gpup_call *call)
+{
+    if (gpup_call_flag(call, "dry-run"))
+        start_dry_run(call);
+    else
+        start_or_wait(call, g_get_monotonic_time() + CLEARING_US);
 }
 
 static int stop_work(struct gpup_call *call, struct gpup_error **err)

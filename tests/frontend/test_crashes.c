@@ -14,7 +14,7 @@
  */
 
 #define OK      VIRTIO_GPU_RESP_OK_NODATA
-#define MACHINE 8u /* VMs at once */
+#define MACHINE 16u /* VMs at once */
 /* Deaths in a row before a device process slows down: that is tested elsewhere. */
 #define DEATHS 3u
 #define FENCES 20u
