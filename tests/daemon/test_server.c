@@ -29,6 +29,7 @@ struct fixture {
     struct gpup_host *host;
     struct gpup_events *events;
     struct gpup_server *server;
+    struct gpup_cgroups *cgroups;
 };
 
 static void ignore(void *data)
@@ -51,7 +52,8 @@ static void set_up(struct fixture *f, gconstpointer data)
     f->events = gpup_events_new(f->dir);
     setup.host = f->host;
     setup.events = f->events;
-    setup.cgroups = gpup_cgroups_new("/nonexistent");
+    f->cgroups = gpup_cgroups_new("/nonexistent");
+    setup.cgroups = f->cgroups;
     setup.folders = &f->folders;
     f->server = gpup_server_new(&setup, NULL);
     g_assert_nonnull(f->server);
@@ -63,6 +65,7 @@ static void tear_down(struct fixture *f, gconstpointer data)
     char *argv[] = {(char *)"rm", (char *)"-rf", f->dir, NULL};
 
     gpup_server_free(f->server);
+    gpup_cgroups_free(f->cgroups);
     gpup_events_free(f->events);
     gpup_host_free(f->host);
     g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);

@@ -291,7 +291,7 @@ def the_device_process():
     started again. The other one is not harmed."""
     LAB.run("virsh", "start", SUBJECT)
     other = processes("gpup-vgpu", SUBJECT)
-    points = ("gpupd.renderer.started", "vgpu.renderer.given")
+    points = ("gpupd.renderer.started", "vgpu.renderer.given", "vgpu.renderer.ready")
     for point in points:
         kill(processes("gpup-render"))
         hit(point, lambda: GUESTS[GUEST].socket.sendall(b"gltest render 1\n"), "gpup-vgpu", GUEST)
