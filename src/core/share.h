@@ -53,6 +53,7 @@ struct gpup_share;
  */
 struct gpup_share *gpup_share_new(unsigned capacity, uint64_t window_ns, size_t most);
 void gpup_share_free(struct gpup_share *share);
+/* From now on; as above. What is charged and owed stays. */
 void gpup_share_set_window(struct gpup_share *share, uint64_t window_ns);
 
 /* Index of the new partition, or -ENOSPC. It starts inactive. */

@@ -96,6 +96,11 @@ void gpup_host_prepare(struct gpup_host *host, const char *xml, size_t length,
                        bool (*is_alive)(const char *adapter, void *data), void *alive_data,
                        gpup_host_done done, void *data);
 
+/* How long a start waits for what another VM had, and how often whoever polls looks. The hook has
+ * 20 s for all of it. */
+#define GPUP_CLEARING_MS      8000
+#define GPUP_CLEARING_LOOK_MS 100
+
 /* Some partition that was given back is being cleared. */
 bool gpup_host_is_clearing(struct gpup_host *host);
 

@@ -109,8 +109,7 @@ static int power_off_work(struct gpup_call *call, struct gpup_error **err)
     return 0;
 }
 
-#define CLEARING_MS 100
-#define CLEARING_S  30
+#define CLEARING_S 30
 
 /* Hardware that a VM had is reset first. */
 static gboolean try_partition(void *data)
@@ -120,7 +119,7 @@ static gboolean try_partition(void *data)
 
     for (size_t i = 0; gpu && i < gpu->n_slots; i++) {
         if (strcmp(gpu->slots[i].adapter, GPUP_CLEARING) == 0 &&
-            call->waited++ < CLEARING_S * 1000 / CLEARING_MS)
+            call->waited++ < CLEARING_S * 1000 / GPUP_CLEARING_LOOK_MS)
             return G_SOURCE_CONTINUE;
     }
     partition(call);
@@ -139,7 +138,7 @@ static void powered_off(struct gpup_call *call)
                        (const char *)holders->pdata[i]);
     }
     if (try_partition(call) == G_SOURCE_CONTINUE)
-        g_timeout_add(CLEARING_MS, try_partition, call);
+        g_timeout_add(GPUP_CLEARING_LOOK_MS, try_partition, call);
 }
 
 static void dry_power_off(struct gpup_call *call, const struct gpup_gpu *gpu)

@@ -254,7 +254,7 @@ static void resume(struct gpup_restarts *all, const char *uuid)
     if (!begin(all, uuid))
         return;
     r = load(all, uuid);
-    if (!r || !r->vm || !r->user || r->until + FORGOTTEN_US < g_get_monotonic_time()) {
+    if (!r || !r->vm || !r->user || r->until < g_get_monotonic_time() - FORGOTTEN_US) {
         forget(all, uuid);
         end(all, uuid);
         return;

@@ -161,8 +161,6 @@ bool gpup_host_use_reservation(struct gpup_host *h, struct gpup_claim *claim,
 
 /* ---- waiting for what others had ---- */
 
-/* The hook has twenty seconds for all of it. */
-#define CLEARING_MS   8000
 #define ASK_WEDGED_US (30 * G_USEC_PER_SEC)
 
 bool gpup_host_is_clearing(struct gpup_host *h)
@@ -219,7 +217,7 @@ static gboolean waited_enough(void *data)
 
 void gpup_host_when_cleared(struct gpup_host *h, struct gpup_start *start)
 {
-    start->timer = g_timeout_add(CLEARING_MS, waited_enough, start);
+    start->timer = g_timeout_add(GPUP_CLEARING_MS, waited_enough, start);
     g_ptr_array_add(h->waiting, start);
 }
 

@@ -166,27 +166,10 @@ static int reserve(struct gpup_call *call, const struct gpup_vm *vm, struct gpup
     return 0;
 }
 
-/* As libvirt's hook does: what another VM had a moment ago is free in another. */
-#define CLEARING_US (8 * G_USEC_PER_SEC)
-#define LOOK_MS     100
-
-struct wait {
-    struct gpup_call *call;
-    gint64 until;
-};
-
-static void start_or_wait(struct gpup_call *call, gint64 until);
-
-static gboolean look_again(void *data)
+/* What another VM had a moment ago is free in another. */
+static gboolean try_start(void *data)
 {
-    const struct wait *w = data;
-
-    start_or_wait(w->call, w->until);
-    return G_SOURCE_REMOVE;
-}
-
-static void start_or_wait(struct gpup_call *call, gint64 until)
-{
+    struct gpup_call *call = data;
     struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, vm_of(call));
     struct gpup_error *error = NULL;
     int ret = 0;
@@ -194,26 +177,23 @@ static void start_or_wait(struct gpup_call *call, gint64 until)
     if (vm && !vm->active && !vm->problem && vm->adapter && vm->adapter->kind != GPUP_KIND_VIRTIO)
         ret = reserve(call, vm, &error);
     if (ret == -EBUSY && gpup_host_is_clearing(call->daemon->host) &&
-        g_get_monotonic_time() < until) {
-        struct wait *w = g_new(struct wait, 1);
-
-        *w = (struct wait){call, until};
+        call->waited++ < GPUP_CLEARING_MS / GPUP_CLEARING_LOOK_MS) {
         gpup_error_free(error);
-        g_timeout_add_full(G_PRIORITY_DEFAULT, LOOK_MS, look_again, w, g_free);
-        return;
+        return G_SOURCE_CONTINUE;
     }
     if (ret < 0)
         gpup_call_fail(call, error);
     else
         gpup_call_work(call, start_work, start_worked);
+    return G_SOURCE_REMOVE;
 }
 
 void gpup_verb_start_vm(struct gpup_call *call)
 {
     if (gpup_call_flag(call, "dry-run"))
         start_dry_run(call);
-    else
-        start_or_wait(call, g_get_monotonic_time() + CLEARING_US);
+    else if (try_start(call) == G_SOURCE_CONTINUE)
+        g_timeout_add(GPUP_CLEARING_LOOK_MS, try_start, call);
 }
 
 static int stop_work(struct gpup_call *call, struct gpup_error **err)

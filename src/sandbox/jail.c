@@ -31,7 +31,7 @@ struct mounts {
     } list[MAX_MOUNTS];
 };
 
-static bool fail(struct jail_failure *failure, const char *step)
+bool jail_fail(struct jail_failure *failure, const char *step)
 {
     failure->error = errno;
     snprintf(failure->step, sizeof(failure->step), "%s", step);
@@ -277,15 +277,15 @@ bool jail_drop_privileges(const struct sandbox_spec *spec, bool may_keep_user, b
             syscall(SYS_setresgid, spec->gid, spec->gid, spec->gid) < 0 ||
             syscall(SYS_setresuid, spec->uid, spec->uid, spec->uid) < 0) {
             if (!may_keep_user)
-                return fail(failure, "changing to the renderer's user");
+                return jail_fail(failure, "changing to the renderer's user");
             *same_user = true;
         }
     }
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (syscall(SYS_capset, &header, none) < 0)
-        return fail(failure, "dropping the capabilities");
+        return jail_fail(failure, "dropping the capabilities");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return fail(failure, "setting no_new_privs");
+        return jail_fail(failure, "setting no_new_privs");
     return true;
 }
 
@@ -296,20 +296,20 @@ static bool to_targets(const struct sandbox_spec *spec, int *keep, int first_fre
 
     if (spec->n_fds > sizeof(copies) / sizeof(*copies)) {
         errno = E2BIG;
-        return fail(failure, "passing descriptors");
+        return jail_fail(failure, "passing descriptors");
     }
     /* Out of the way of all targets first: one's source may be another's target. */
     for (size_t i = 0; i < spec->n_fds; i++) {
         copies[i] = fcntl(spec->fds[i].fd, F_DUPFD_CLOEXEC, first_free);
         if (copies[i] < 0)
-            return fail(failure, "passing descriptors");
+            return jail_fail(failure, "passing descriptors");
     }
     *keep = fcntl(*keep, F_DUPFD_CLOEXEC, first_free);
     if (*keep < 0)
-        return fail(failure, "passing descriptors");
+        return jail_fail(failure, "passing descriptors");
     for (size_t i = 0; i < spec->n_fds; i++)
         if (dup2(copies[i], spec->fds[i].target) < 0)
-            return fail(failure, "passing descriptors");
+            return jail_fail(failure, "passing descriptors");
     return true;
 }
 
@@ -331,12 +331,12 @@ bool jail_arrange_descriptors(const struct sandbox_spec *spec, int *keep,
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
         if (null < 0 || dup2(null, STDIN_FILENO) < 0)
-            return fail(failure, "opening /dev/null");
+            return jail_fail(failure, "opening /dev/null");
     }
     if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-        return fail(failure, "closing other descriptors");
+        return jail_fail(failure, "closing other descriptors");
     for (size_t i = 0; i < spec->n_fds; i++)
         if (fcntl(spec->fds[i].target, F_SETFD, 0) < 0)
-            return fail(failure, "passing descriptors");
+            return jail_fail(failure, "passing descriptors");
     return true;
 }

@@ -14,6 +14,9 @@ struct jail_failure {
     char step[60]; /* what it was about */
 };
 
+/* Notes errno and what it was about. Always false. */
+bool jail_fail(struct jail_failure *failure, const char *step);
+
 #define JAIL_PATH_SIZE 320
 
 /*

@@ -79,11 +79,8 @@ _Noreturn static void child(const struct sandbox_spec *spec, uint64_t flags, uid
     setrlimit(RLIMIT_NOFILE, &files);
     limit_memory(spec->memory);
     ok = jail_arrange_descriptors(spec, &pipe_fd, &report->failure);
-    if (ok && (flags & CLONE_NEWUSER) && !jail_map_ids(uid, gid)) {
-        report->failure.error = errno;
-        strcpy(report->failure.step, "mapping the user in its namespace");
-        ok = false;
-    }
+    if (ok && (flags & CLONE_NEWUSER) && !jail_map_ids(uid, gid))
+        ok = jail_fail(&report->failure, "mapping the user in its namespace");
     if (ok && (flags & CLONE_NEWNS)) {
         if (jail_private_root(spec, exec_path))
             path = exec_path;
@@ -97,8 +94,7 @@ _Noreturn static void child(const struct sandbox_spec *spec, uint64_t flags, uid
     if (ok) {
         child_tell(pipe_fd, report);
         execve(path, spec->argv, spec->envp);
-        report->failure.error = errno;
-        strcpy(report->failure.step, "executing it");
+        jail_fail(&report->failure, "executing it");
     }
     child_tell(pipe_fd, report);
     _exit(127);
