@@ -44,6 +44,42 @@ def reference(build):
     return program
 
 
+# More than this part of all CPUs' time taken away: what was measured meanwhile tells little.
+MOST_STOLEN = 0.01
+
+
+class Watch:
+    """How much of the CPUs' time the hypervisor takes away from now on ("steal" in proc(5))."""
+
+    def __init__(self):
+        self.since = self.read()
+
+    @staticmethod
+    def read():
+        first = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+        numbers = [int(n) for n in first.split()[1:9]]
+        return sum(numbers), numbers[7]
+
+    def stolen(self):
+        now = self.read()
+        return (now[1] - self.since[1]) / max(1, now[0] - self.since[0])
+
+
+def clean_pairs(count, measure):
+    """`count` results of measure() during which no CPU time was stolen, and a note. It is tried three
+    times as often; where fewer than three were left alone, all results are taken."""
+    clean, every = [], []
+    while len(clean) < count and len(every) < 3 * count:
+        watch = Watch()
+        every.append(measure())
+        if watch.stolen() <= MOST_STOLEN:
+            clean.append(every[-1])
+    if len(clean) < 3:
+        return every, "CPUs were taken away in all but %d of %d pairs: all were taken" % (len(clean), len(every))
+    left = len(every) - len(clean)
+    return clean, "%d of %d pairs left out: CPUs were taken away" % (left, len(every)) if left else None
+
+
 class Benchmark:
     def __init__(self, doc, options=None):
         """`options` adds some of its own to the parser."""
@@ -54,14 +90,14 @@ class Benchmark:
         self.args = parser.parse_args()
         self.cases = []
 
-    def add(self, name, unit, value, baseline=None, goal=None, ratio=None):
+    def add(self, name, unit, value, baseline=None, goal=None, ratio=None, note=None):
         """A goal that ends in "x" is about value/baseline (or `ratio`, where pairs were compared), any
-        other about the value."""
+        other about the value. A note says what the figures do not."""
         if ratio is None and baseline:
             ratio = value / baseline
         result = met(ratio if goal and goal.endswith(" x") else value, goal)
         self.cases.append({"name": name, "value": value, "unit": unit, "baseline": baseline,
-                           "ratio": ratio, "goal": goal, "met": result})
+                           "ratio": ratio, "goal": goal, "met": result, "note": note})
 
     def finish(self):
         """Prints the table, writes the JSON, exits."""
@@ -73,8 +109,10 @@ class Benchmark:
                   text(c["ratio"]), c["goal"] or "-", {True: "yes", False: "NO", None: "-"}[c["met"]])
                  for c in self.cases]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        for row in rows:
+        for row, note in zip(rows, [None] + [c["note"] for c in self.cases]):
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+            if note:
+                print("    (%s)" % note)
         if self.args.json:
             self.args.json.write_text(json.dumps({"version": 1, "machine": machine(), "cases": self.cases},
                                                  indent=2) + "\n", encoding="utf-8")
