@@ -7,8 +7,8 @@
 
 /*
  * Rewrites a virgl capability set (virgl_hw.h, struct virgl_caps_v2) for a partition: its own
- * memory size instead of the host's, no memory info, no video, no debug log. Of a shorter set only
- * what is there is rewritten.
+ * memory size instead of the host's, only formats that it may have, no memory info, no video, no
+ * debug log. Of a shorter set only what is there is rewritten.
  */
 void vgpu_capset_limit(void *data, size_t size, uint64_t vram);
 

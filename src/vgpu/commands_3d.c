@@ -237,6 +237,17 @@ static bool send_create(struct vgpu_device *d, struct request *q,
     return true;
 }
 
+static enum outcome refuse_shape(struct vgpu_device *d, struct request *q, uint32_t format)
+{
+    char text[80];
+
+    if (!vgpu_format_is_known(format)) {
+        snprintf(text, sizeof(text), "format %u is not known: no resource can have it", format);
+        note_refusal(d, text);
+    }
+    return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+}
+
 enum outcome resource_create_3d(struct vgpu_device *d, struct request *q, const void *command)
 {
     const struct virtio_gpu_resource_create_3d *c = command;
@@ -247,7 +258,7 @@ enum outcome resource_create_3d(struct vgpu_device *d, struct request *q, const 
     bool refused;
 
     if (!vgpu_shape_bytes(&shape, &bytes))
-        return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+        return refuse_shape(d, q, shape.format);
     if (le32toh(c->resource_id) == 0 || vgpu_resource_find(&d->objects, le32toh(c->resource_id)))
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
     outcome = need_renderer(d, q, &refused);

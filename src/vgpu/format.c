@@ -4,25 +4,34 @@
 #include <stddef.h>
 
 /*
- * Memory of virgl's formats (virgl_hw.h of virglrenderer and Mesa): bytes of one block and how many
- * pixels a block covers. Three-component formats are counted as the four that drivers allocate.
+ * Memory of virgl's formats (their numbers: virgl_hw.h of virglrenderer and Mesa; their layouts:
+ * Mesa's u_format.yaml): bytes of one block and how many pixels a block covers. Three-component
+ * formats are counted as the four that drivers allocate. What is not here is refused: numbers
+ * without a format, and formats of which only the hardware knows the layout (471, 472).
  */
 struct format_range {
     uint16_t first, last;
-    uint8_t bytes, width, height;
+    uint8_t bytes, width, height, depth;
 };
 
 #define ONE(f, b)                                                                                  \
     {                                                                                              \
-        f, f, b, 1, 1                                                                              \
+        f, f, b, 1, 1, 1                                                                           \
     }
 #define RANGE(f, l, b)                                                                             \
     {                                                                                              \
-        f, l, b, 1, 1                                                                              \
+        f, l, b, 1, 1, 1                                                                           \
     }
 #define BLOCK(f, l, b, w, h)                                                                       \
     {                                                                                              \
-        f, l, b, w, h                                                                              \
+        f, l, b, w, h, 1                                                                           \
+    }
+/* Two pixels in a row that share their colour. */
+#define PAIR(f, l, b) BLOCK(f, l, b, 2, 1)
+/* Two formats of one block: plain and sRGB. */
+#define ASTC_3D(f, w, h, d)                                                                        \
+    {                                                                                              \
+        f, (f) + 1, 16, w, h, d                                                                    \
     }
 /* One, two, three and four components of one size. */
 #define COMPONENTS(f, size)                                                                        \
@@ -37,7 +46,9 @@ static const struct format_range ranges[] = {
     RANGE(5, 7, 2),
     ONE(8, 4),
     RANGE(9, 11, 1),
-    RANGE(12, 16, 2),
+    RANGE(12, 13, 2),
+    PAIR(14, 15, 4),
+    ONE(16, 2),
     RANGE(17, 22, 4),
     ONE(23, 1),
     COMPONENTS(24, 8),
@@ -66,14 +77,14 @@ static const struct format_range ranges[] = {
     BLOCK(111, 112, 16, 4, 4),
     BLOCK(113, 114, 8, 4, 4),
     BLOCK(115, 116, 16, 4, 4),
-    RANGE(117, 118, 2),
+    PAIR(117, 118, 4),
     ONE(119, 4),
     ONE(120, 2),
     ONE(121, 4),
     ONE(122, 2),
     RANGE(123, 125, 4),
     ONE(126, 8),
-    ONE(127, 1),
+    BLOCK(127, 127, 1, 8, 1),
     RANGE(128, 129, 4),
     ONE(130, 1),
     RANGE(131, 132, 4),
@@ -97,7 +108,7 @@ static const struct format_range ranges[] = {
     ONE(158, 2),
     RANGE(159, 160, 4),
     ONE(161, 8),
-    RANGE(162, 167, 4),
+    ONE(162, 4),
     RANGE(168, 169, 1),
     RANGE(170, 171, 2),
     RANGE(172, 176, 4),
@@ -121,7 +132,7 @@ static const struct format_range ranges[] = {
     ONE(224, 8),
     ONE(225, 4),
     BLOCK(226, 226, 8, 4, 4),
-    RANGE(227, 228, 2),
+    PAIR(227, 228, 4),
     RANGE(229, 233, 4),
     RANGE(234, 238, 8),
     RANGE(239, 241, 16),
@@ -163,24 +174,34 @@ static const struct format_range ranges[] = {
     RANGE(319, 321, 2),
     ONE(322, 1),
     ONE(326, 1),
-    ONE(327, 2),
+    PAIR(327, 327, 4),
     RANGE(328, 329, 4),
     RANGE(330, 333, 2),
     RANGE(334, 337, 4),
     RANGE(338, 340, 2),
     RANGE(341, 347, 4),
+    ASTC_3D(348, 3, 3, 3),
+    ASTC_3D(350, 4, 3, 3),
+    ASTC_3D(352, 4, 4, 3),
+    ASTC_3D(354, 4, 4, 4),
+    ASTC_3D(356, 5, 4, 4),
+    ASTC_3D(358, 5, 5, 4),
+    ASTC_3D(360, 5, 5, 5),
+    ASTC_3D(362, 6, 5, 5),
+    ASTC_3D(364, 6, 6, 5),
+    ASTC_3D(366, 6, 6, 6),
     BLOCK(368, 368, 8, 4, 4),
     BLOCK(369, 370, 16, 4, 4),
     RANGE(371, 374, 4),
     ONE(375, 1),
     RANGE(376, 378, 2),
     RANGE(379, 383, 4),
-    ONE(384, 2),
+    PAIR(384, 384, 4),
     RANGE(385, 393, 4),
-    ONE(394, 2),
+    PAIR(394, 394, 4),
     BLOCK(395, 396, 16, 8, 4),
     ONE(397, 4),
-    ONE(398, 2),
+    PAIR(398, 398, 4),
     ONE(401, 2),
     RANGE(403, 404, 4),
     ONE(405, 1),
@@ -188,22 +209,62 @@ static const struct format_range ranges[] = {
     RANGE(412, 415, 32),
     RANGE(416, 417, 16),
     RANGE(418, 419, 8),
-    ONE(422, 2),
-    RANGE(426, 428, 2),
+    PAIR(422, 422, 4),
+    PAIR(426, 426, 4),
+    RANGE(427, 428, 2),
     RANGE(429, 432, 4),
+    PAIR(437, 439, 8),
+    ONE(440, 4),
+    RANGE(441, 442, 8),
     ONE(450, 2),
     ONE(451, 4),
     ONE(452, 2),
     ONE(453, 4),
+    BLOCK(473, 473, 6, 2, 2),
+    BLOCK(474, 474, 15, 4, 2),
 };
 
-#define LAST_FORMAT 480u
-#define MAX_LEVELS  16u
-#define PAGE        UINT64_C(4096)
+/*
+ * Formats of several planes: a full one, and one with the two others' samples as pairs (or two with
+ * one each, which takes the same), of which there is one for x * y pixels. Bytes of so many samples
+ * or pairs in a row.
+ */
+struct planar_range {
+    uint16_t first, last;
+    uint8_t bytes, samples;
+    uint8_t pair_bytes, pairs;
+    uint8_t x, y;
+};
 
-/* A format that is numbered but rare (video planes and the like) is counted as the widest of its
- * kind. */
-static const struct format_range rare = {1, LAST_FORMAT, 16, 1, 1};
+#define PLANAR_8(f, l, x, y)                                                                       \
+    {                                                                                              \
+        f, l, 1, 1, 2, 1, x, y                                                                     \
+    }
+#define PLANAR_16(f, l, x, y)                                                                      \
+    {                                                                                              \
+        f, l, 2, 1, 4, 1, x, y                                                                     \
+    }
+/* 10 bits each, without gaps. */
+#define PLANAR_10(f, x, y)                                                                         \
+    {                                                                                              \
+        f, f, 5, 4, 5, 2, x, y                                                                     \
+    }
+
+static const struct planar_range planar[] = {
+    PLANAR_8(163, 163, 2, 2),  PLANAR_8(164, 164, 2, 1),     PLANAR_8(165, 167, 2, 2),
+    PLANAR_16(314, 316, 2, 2), PLANAR_8(323, 323, 1, 1),     PLANAR_8(324, 325, 2, 1),
+    PLANAR_8(399, 400, 2, 2),  {402, 402, 4, 3, 8, 3, 2, 2}, PLANAR_8(420, 421, 2, 2),
+    PLANAR_8(423, 424, 2, 2),  PLANAR_8(425, 425, 1, 1),     PLANAR_16(433, 433, 2, 2),
+    PLANAR_16(434, 435, 2, 1), PLANAR_16(436, 436, 1, 1),    PLANAR_10(443, 2, 2),
+    PLANAR_10(444, 2, 1),      PLANAR_8(445, 445, 1, 2),     PLANAR_10(446, 2, 2),
+    PLANAR_10(447, 2, 1),      PLANAR_16(448, 449, 2, 2),    PLANAR_8(454, 456, 2, 1),
+    PLANAR_16(475, 475, 2, 2), PLANAR_16(476, 476, 2, 1),    PLANAR_16(477, 477, 1, 1),
+    PLANAR_16(478, 478, 2, 2), PLANAR_16(479, 479, 2, 1),    PLANAR_16(480, 480, 1, 1),
+    PLANAR_16(481, 481, 2, 1),
+};
+
+#define MAX_LEVELS 16u
+#define PAGE       UINT64_C(4096)
 
 static const struct format_range *find_format(uint32_t format)
 {
@@ -211,7 +272,21 @@ static const struct format_range *find_format(uint32_t format)
         if (format >= ranges[i].first && format <= ranges[i].last)
             return &ranges[i];
     }
-    return format > 0 && format <= LAST_FORMAT ? &rare : NULL;
+    return NULL;
+}
+
+static const struct planar_range *find_planar(uint32_t format)
+{
+    for (size_t i = 0; i < sizeof(planar) / sizeof(*planar); i++) {
+        if (format >= planar[i].first && format <= planar[i].last)
+            return &planar[i];
+    }
+    return NULL;
+}
+
+bool vgpu_format_is_known(uint32_t format)
+{
+    return find_format(format) || find_planar(format);
 }
 
 static uint64_t level_size(uint32_t size, uint32_t level)
@@ -221,35 +296,64 @@ static uint64_t level_size(uint32_t size, uint32_t level)
     return s ? s : 1;
 }
 
-static bool add_level(const struct vgpu_shape *shape, const struct format_range *f, uint32_t level,
-                      uint64_t *bytes)
+static uint64_t divide_up(uint64_t n, uint64_t by)
 {
-    uint64_t w = (level_size(shape->width, level) + f->width - 1) / f->width;
-    uint64_t h = (level_size(shape->height, level) + f->height - 1) / f->height;
+    return (n + by - 1) / by;
+}
+
+/* Of one layer and sample. */
+static bool image_bytes(uint32_t format, uint64_t w, uint64_t h, uint64_t d, uint64_t *bytes)
+{
+    const struct format_range *f = find_format(format);
+    const struct planar_range *p = f ? NULL : find_planar(format);
+    uint64_t plane;
+
+    if (f)
+        return !__builtin_mul_overflow(divide_up(w, f->width), divide_up(h, f->height), bytes) &&
+               !__builtin_mul_overflow(*bytes, divide_up(d, f->depth), bytes) &&
+               !__builtin_mul_overflow(*bytes, (uint64_t)f->bytes, bytes);
+    return p && !__builtin_mul_overflow(divide_up(w, p->samples) * p->bytes, h, bytes) &&
+           !__builtin_mul_overflow(divide_up(divide_up(w, p->x), p->pairs) * p->pair_bytes,
+                                   divide_up(h, p->y), &plane) &&
+           !__builtin_add_overflow(*bytes, plane, bytes) &&
+           !__builtin_mul_overflow(*bytes, d, bytes);
+}
+
+/* Drivers take the next number that they have: powers of two, and not all of them two. */
+static uint64_t samples_taken(uint32_t asked)
+{
+    uint64_t samples = 4;
+
+    if (asked <= 1)
+        return 1;
+    while (samples < asked)
+        samples *= 2;
+    return samples;
+}
+
+static bool add_level(const struct vgpu_shape *shape, uint32_t level, uint64_t *bytes)
+{
     uint64_t size;
 
-    return !__builtin_mul_overflow(w, h, &size) &&
-           !__builtin_mul_overflow(size, level_size(shape->depth, level), &size) &&
+    return image_bytes(shape->format, level_size(shape->width, level),
+                       level_size(shape->height, level), level_size(shape->depth, level), &size) &&
            !__builtin_mul_overflow(size, (uint64_t)(shape->array_size ? shape->array_size : 1),
                                    &size) &&
-           !__builtin_mul_overflow(size, (uint64_t)(shape->nr_samples ? shape->nr_samples : 1),
-                                   &size) &&
-           !__builtin_mul_overflow(size, (uint64_t)f->bytes, &size) &&
+           !__builtin_mul_overflow(size, samples_taken(shape->nr_samples), &size) &&
            !__builtin_add_overflow(*bytes, size, bytes);
 }
 
 bool vgpu_shape_bytes(const struct vgpu_shape *shape, uint64_t *bytes)
 {
-    const struct format_range *f = find_format(shape->format);
-
     *bytes = 0;
-    if (!f || shape->width == 0 || shape->last_level >= MAX_LEVELS)
+    if (!vgpu_format_is_known(shape->format) || shape->width == 0 ||
+        shape->last_level >= MAX_LEVELS)
         return false;
     if (shape->target == VGPU_TARGET_BUFFER) {
         *bytes = shape->width;
     } else {
         for (uint32_t level = 0; level <= shape->last_level; level++) {
-            if (!add_level(shape, f, level, bytes))
+            if (!add_level(shape, level, bytes))
                 return false;
         }
     }

@@ -13,6 +13,9 @@ struct vgpu_shape {
     uint32_t last_level, nr_samples;
 };
 
+/* What a resource of this format takes is known; others are refused. */
+bool vgpu_format_is_known(uint32_t format);
+
 #define VGPU_TARGET_BUFFER 0u
 #define VGPU_TARGET_2D     2u
 #define VGPU_TARGET_RECT   5u

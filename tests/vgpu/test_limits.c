@@ -84,6 +84,41 @@ static void block_formats(void)
                          ==, PAGE(formats[i].blocks_x * formats[i].blocks_y * formats[i].bytes));
 }
 
+/* What video players ask for, by hand. */
+static void planar_formats(void)
+{
+    static const struct {
+        uint32_t format, width, height, bytes;
+    } formats[] = {
+        {166, 1920, 1080, 1920 * 1080 + 960 * 540 * 2},       /* NV12 */
+        {165, 1921, 1081, 1921 * 1081 + 2 * 961 * 541},       /* IYUV */
+        {164, 1921, 1081, 1921 * 1081 + 2 * 961 * 1081},      /* YV16 */
+        {314, 1920, 1080, 2 * (1920 * 1080 + 2 * 960 * 540)}, /* P010 */
+        {323, 100, 100, 3 * 100 * 100},                       /* Y8_U8_V8_444 */
+        {445, 100, 101, 100 * 101 + 2 * 100 * 51},            /* Y8_U8_V8_440 */
+        {402, 1920, 1080, 2560 * 1080 + 320 * 8 * 540},       /* P030: three samples in 4 bytes */
+        {443, 1920, 1080, 2400 * 1080 + 2400 * 540},          /* NV15: four in 5 */
+        {14, 101, 10, 51 * 4 * 10},                           /* UYVY */
+        {437, 101, 10, 51 * 8 * 10},                          /* Y210 */
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(formats); i++)
+        g_assert_cmpuint(bytes_of((struct vgpu_shape){.target = 2,
+                                                      .format = formats[i].format,
+                                                      .width = formats[i].width,
+                                                      .height = formats[i].height}),
+                         ==, PAGE(formats[i].bytes));
+    /* each level has planes of its own */
+    g_assert_cmpuint(bytes_of((struct vgpu_shape){
+                         .target = 2, .format = 166, .width = 640, .height = 480, .last_level = 1}),
+                     ==, PAGE((640 * 480 + 320 * 240) * 3 / 2));
+    /* ASTC 4x4x3, 16 bytes a block: of 64 x 64 x 10, and of the next level, 32 x 32 x 5 */
+    g_assert_cmpuint(
+        bytes_of((struct vgpu_shape){
+            .target = 3, .format = 352, .width = 64, .height = 64, .depth = 10, .last_level = 1}),
+        ==, PAGE(16 * 16 * 4 * 16 + 8 * 8 * 2 * 16));
+}
+
 static void levels_layers_samples(void)
 {
     const struct vgpu_shape base = {.target = 2, .format = 1, .width = 64, .height = 32};
@@ -97,6 +132,12 @@ static void levels_layers_samples(void)
     s = base;
     s.nr_samples = 8;
     g_assert_cmpuint(bytes_of(s), ==, 8 * 8192);
+    s.nr_samples = 5; /* there are 8 then */
+    g_assert_cmpuint(bytes_of(s), ==, 8 * 8192);
+    s.nr_samples = 2; /* Mesa's llvmpipe has 4 */
+    g_assert_cmpuint(bytes_of(s), ==, 4 * 8192);
+    s.nr_samples = 1;
+    g_assert_cmpuint(bytes_of(s), ==, 8192);
     s = base;
     s.target = 3;
     s.depth = 16;
@@ -112,6 +153,11 @@ static void impossible_shapes(void)
 {
     g_assert_cmpuint(bytes_of((struct vgpu_shape){.target = 2, .format = 0, .width = 1}), ==, 0);
     g_assert_cmpuint(bytes_of((struct vgpu_shape){.target = 2, .format = 9999, .width = 1}), ==, 0);
+    g_assert_cmpuint(bytes_of((struct vgpu_shape){.target = 2, .format = 471, .width = 1}), ==, 0);
+    g_assert_cmpuint(
+        bytes_of((struct vgpu_shape){
+            .target = 3, .format = 436, .width = UINT32_MAX, .height = UINT32_MAX, .depth = 2}),
+        ==, 0);
     g_assert_cmpuint(bytes_of((struct vgpu_shape){.target = 2, .format = 1, .width = 0}), ==, 0);
     g_assert_cmpuint(
         bytes_of((struct vgpu_shape){.target = 2, .format = 1, .width = 1, .last_level = 16}), ==,
@@ -163,6 +209,22 @@ static void streams(void)
     }
 }
 
+static bool bit_of(const unsigned char *caps, size_t mask, uint32_t format)
+{
+    return caps[mask + format / 8] >> format % 8 & 1;
+}
+
+/* The formats that a guest may believe in are those that it may have. */
+static void assert_formats(const unsigned char *caps)
+{
+    static const size_t masks[] = {4, 68, 132}; /* for textures, targets, depth */
+
+    for (size_t i = 0; i < G_N_ELEMENTS(masks); i++) {
+        for (uint32_t format = 1; format < 512; format++)
+            g_assert_cmpint(bit_of(caps, masks[i], format), ==, vgpu_format_is_known(format));
+    }
+}
+
 static void capsets(void)
 {
     unsigned char caps[1376];
@@ -176,11 +238,17 @@ static void capsets(void)
     g_assert_cmphex(value, ==, ~(UINT32_C(1) << 3));
     memcpy(&value, caps + 856, 4);
     g_assert_cmpuint(value, ==, 0);
-    /* the first version has none of it */
+    assert_formats(caps);
+    /* the first version has nothing else of it */
     memset(caps, 0xff, 308);
     vgpu_capset_limit(caps, 308, 1);
+    assert_formats(caps);
     for (unsigned i = 0; i < 308; i++)
-        g_assert_cmphex(caps[i], ==, 0xff);
+        g_assert_true((i >= 4 && i < 196) || caps[i] == 0xff);
+    memset(caps, 0, 308);
+    vgpu_capset_limit(caps, 308, 1);
+    for (unsigned i = 0; i < 308; i++)
+        g_assert_cmphex(caps[i], ==, 0);
 }
 
 int main(int argc, char **argv)
@@ -188,6 +256,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/format/plain", plain_formats);
     g_test_add_func("/format/blocks", block_formats);
+    g_test_add_func("/format/planar", planar_formats);
     g_test_add_func("/format/levels", levels_layers_samples);
     g_test_add_func("/format/impossible", impossible_shapes);
     g_test_add_func("/quota", quota);
