@@ -51,8 +51,11 @@ static void add_vm(GPtrArray *findings, GpupVM *vm)
 {
     const char *problem = cli_text(gpup_vm_get_problem(vm));
 
-    if (gpup_vm_get_has_adapter(vm) && *problem)
-        add(findings, GPUP_FINDING_WARN, "vm", NULL, NULL, problem);
+    if (gpup_vm_get_has_adapter(vm) && *problem) {
+        g_autofree char *text = g_strdup_printf("%s: %s", cli_text(gpup_vm_get_name(vm)), problem);
+
+        add(findings, GPUP_FINDING_WARN, "vm", NULL, NULL, text);
+    }
 }
 
 static void add_gpupd(GPtrArray *findings)

@@ -8,6 +8,7 @@
 #include "fault/fault.h"
 #include "sandbox/sandbox.h"
 #include "wire/gpu_time.h"
+#include "wire/render.h"
 #include "wire/seqpacket.h"
 
 #include <errno.h>
@@ -27,6 +28,8 @@
 #define WINDOW_US  (20 * G_USEC_PER_SEC)
 #define MAX_STARTS 20u
 #define REAP_S     1
+/* Of a gpup-vgpu that does not tell what it speaks with renderers. */
+#define UNTOLD_VERSION 2u
 
 static struct gpup_msg_header header(uint32_t type)
 {
@@ -170,6 +173,7 @@ struct gpup_lease *gpup_lease_new(const struct gpup_server_setup *setup, int soc
     if (!(hello->flags & GPUP_HELLO_ADOPT))
         gpup_lease_kill_renderer(lease); /* nobody could reach it */
     lease->degraded = degraded;
+    lease->render_version = hello->render_version ? hello->render_version : UNTOLD_VERSION;
     g_strlcpy(lease->adapter, claim->adapter, sizeof(lease->adapter));
     lease->oom_kills = gpup_cgroups_oom_kills(setup->cgroups, lease->adapter);
     fill_grant(setup, claim, grant);
@@ -391,6 +395,15 @@ static void watch_end(struct gpup_lease *lease, const struct gpup_renderer *rend
         g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, REAP_S, reap, ending, ending_free);
 }
 
+/* Each once: `gpup gpu show` has them all. */
+static void tell_lacking(unsigned fresh)
+{
+    for (unsigned bit = 1; bit <= fresh; bit <<= 1) {
+        if (fresh & bit)
+            g_warning("renderers: %s", sandbox_degraded_text((enum sandbox_degraded)bit));
+    }
+}
+
 static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
 {
     const struct gpup_msg_plain m = {.header = header(GPUP_MSG_RENDERER)};
@@ -400,6 +413,7 @@ static void hand_over(struct gpup_lease *lease, struct gpup_renderer *renderer)
     watch_end(lease, renderer);
     gpup_lease_kill_renderer(lease);
     lease->renderer = renderer->pidfd;
+    tell_lacking(renderer->degraded & ~*lease->degraded);
     *lease->degraded |= renderer->degraded;
     record(lease);
     GPUP_FAULT("gpupd.renderer.recorded");
@@ -458,6 +472,18 @@ static struct gpup_renderer_spec *make_spec(struct gpup_lease *lease,
     return spec;
 }
 
+const char *gpup_lease_outdated(const struct gpup_lease *lease)
+{
+    if (lease->render_version > GPUP_RENDER_VERSION)
+        return "its device process is of a newer gpup than the one that is installed now, and can "
+               "get no other renderer: shut the VM down and start it again";
+    if (lease->render_version < GPUP_RENDER_OLDEST)
+        return "gpup was upgraded while it runs, and its device process is too old for the renderers "
+               "of this release: it draws as long as the renderer lives that it has; shut the VM "
+               "down and start it again";
+    return NULL;
+}
+
 void gpup_lease_want_renderer(struct gpup_lease *lease)
 {
     struct gpup_claim *claim = gpup_host_claim(lease->setup.host, lease->adapter);
@@ -467,6 +493,10 @@ void gpup_lease_want_renderer(struct gpup_lease *lease)
 
     if (lease->starting)
         return; /* the answer to the first is the answer */
+    if (gpup_lease_outdated(lease)) {
+        answer(lease, -EPROTONOSUPPORT, gpup_lease_outdated(lease));
+        return;
+    }
     if (!gpu || too_many(lease)) {
         answer(lease, gpu ? -EBUSY : -ENODEV,
                gpu ? "too many renderers in a short time" : "the partition or its GPU is gone");

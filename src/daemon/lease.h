@@ -21,6 +21,7 @@ struct gpup_lease {
     unsigned starts;
     unsigned *degraded;           /* collects what jails lacked */
     bool takes_time;              /* it said GPUP_HELLO_GPU_TIME */
+    uint32_t render_version;      /* that it speaks with renderers */
     struct gpup_arbiter *arbiter; /* borrowed; NULL: nothing divides the GPU's time */
     int arbiter_number;
 };
@@ -40,6 +41,8 @@ void gpup_lease_regrant(struct gpup_lease *lease);
 
 void gpup_lease_want_renderer(struct gpup_lease *lease);
 void gpup_lease_kill_renderer(struct gpup_lease *lease);
+/* Why no renderer of this release can be given to it, for a person; NULL: one can. */
+const char *gpup_lease_outdated(const struct gpup_lease *lease);
 /* Its pid as we see it, or 0. */
 pid_t gpup_lease_renderer_pid(const struct gpup_lease *lease);
 

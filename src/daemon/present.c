@@ -170,8 +170,11 @@ static GVariant *adapter_of(struct gpup_daemon *d, const struct gpup_adapter *ad
 void gpup_present_vm(struct gpup_daemon *d, struct gpup_vm *vm, GpupVM *v)
 {
     struct gpup_claim *claim = gpup_host_claim_of_vm(d->host, vm->uuid);
+    const char *problem = vm->problem;
     char partition[64] = "";
 
+    if (!problem && claim)
+        problem = gpup_server_problem(d->server, claim->adapter);
     if (claim)
         gpup_host_partition_name(d->host, claim, partition, sizeof(partition));
     gpup_vm_set_name(v, vm->name);
@@ -182,7 +185,7 @@ void gpup_present_vm(struct gpup_daemon *d, struct gpup_vm *vm, GpupVM *v)
     gpup_vm_set_partition(v, partition);
     gpup_vm_set_grant(v, grant_of(claim ? &claim->grant : NULL));
     gpup_vm_set_system(v, vm->system ? vm->system : "");
-    gpup_vm_set_problem(v, vm->problem ? vm->problem : "");
+    gpup_vm_set_problem(v, problem ? problem : "");
 }
 
 GVariant *gpup_present_counts(struct gpup_daemon *d, const char *key)

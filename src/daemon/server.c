@@ -250,6 +250,16 @@ static bool on_hook(struct connection *c, struct gpup_msg_hook *hook, int fd)
 
 /* ---- gpup-vgpu ---- */
 
+static void tell_outdated(struct connection *c)
+{
+    struct gpup_claim *claim = gpup_host_claim(c->server->setup.host, c->lease->adapter);
+    const char *why = gpup_lease_outdated(c->lease);
+
+    if (claim && why)
+        gpup_events_add(c->server->setup.events, GPUP_EVENT_PROBLEM, GPUP_BY_GPUPD, NULL, claim->vm,
+                        "%s: %s", claim->vm, why);
+}
+
 static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
 {
     struct gpup_server *s = c->server;
@@ -269,6 +279,7 @@ static bool on_hello(struct connection *c, const struct gpup_msg_hello *hello)
     if (old)
         g_hash_table_remove(s->connections, old);
     g_hash_table_add(s->connections, c);
+    tell_outdated(c);
     s->setup.changed(s->setup.data);
     GPUP_FAULT("gpupd.hello.granted");
     if (gpup_seqpacket_send(c->sock, &grant, sizeof(grant), NULL, 0, MSG_DONTWAIT) < 0)
@@ -446,6 +457,13 @@ bool gpup_server_usage(struct gpup_server *s, const char *adapter, struct gpup_m
     *usage = c->lease->usage;
     *renderer_pid = gpup_lease_renderer_pid(c->lease);
     return true;
+}
+
+const char *gpup_server_problem(struct gpup_server *s, const char *adapter)
+{
+    struct connection *c = find(s, adapter);
+
+    return c ? gpup_lease_outdated(c->lease) : NULL;
 }
 
 bool gpup_server_time(struct gpup_server *s, const char *adapter, struct gpup_arbiter_usage *usage)

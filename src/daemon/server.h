@@ -45,6 +45,8 @@ bool gpup_server_is_alive(const char *adapter, void *server);
  */
 bool gpup_server_usage(struct gpup_server *server, const char *adapter,
                        struct gpup_msg_usage *usage, pid_t *renderer_pid);
+/* What is wrong with the adapter's gpup-vgpu, for a person, or NULL. */
+const char *gpup_server_problem(struct gpup_server *server, const char *adapter);
 /* What the arbiter knows of the adapter's partition; false when it has none. */
 bool gpup_server_time(struct gpup_server *server, const char *adapter,
                       struct gpup_arbiter_usage *usage);

@@ -25,7 +25,7 @@ static int query(uint32_t resource, struct virgl_renderer_export_query *q)
 int export_resource(struct render *render, uint32_t resource)
 {
     struct gpup_render_exported message = {
-        .header = {.type = GPUP_RENDER_EXPORTED, .version = GPUP_RENDER_VERSION},
+        .header = {.type = GPUP_RENDER_EXPORTED, .version = render->version},
         .resource = resource,
     };
     struct virgl_renderer_resource_info info;

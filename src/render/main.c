@@ -96,6 +96,7 @@ int main(int argc, char **argv)
 {
     struct options options = {.sock = -1};
     struct render render = {.sock = -1,
+                            .version = GPUP_RENDER_VERSION,
                             .command_fd = -1,
                             .event_fd = -1,
                             .virgl_fd = -1,

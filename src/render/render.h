@@ -55,6 +55,7 @@ typedef void (*gl_function)(void);
 
 struct render {
     int sock;
+    uint32_t version;         /* that gpup-vgpu speaks (wire/render.h) */
     int command_fd, event_fd; /* wakes us; wakes gpup-vgpu (borrowed by the rings) */
     bool has_node;            /* renders on a GPU */
     int virgl_fd;             /* readable when virglrenderer is to be polled */

@@ -68,7 +68,7 @@ static int take_message(struct render *render)
     if (n < 0)
         return gpup_error_set(&render->error, (int)-n, "the socket: %s", strerror((int)-n));
     if (n != sizeof(message) || message.header.type != GPUP_RENDER_MEMORY_ADD ||
-        message.header.version != GPUP_RENDER_VERSION || fd < 0) {
+        message.header.version != render->version || fd < 0) {
         if (fd >= 0)
             close(fd);
         return gpup_error_set(&render->error, EPROTO, "an unexpected message on the socket");
@@ -152,6 +152,26 @@ static int map_shared(struct render *render, const struct gpup_render_setup *set
     return 0;
 }
 
+static int check_setup(const struct gpup_render_setup *setup, ssize_t n, unsigned int n_fds,
+                       struct gpup_error **err)
+{
+    if (n < (ssize_t)sizeof(setup->header) || setup->header.type != GPUP_RENDER_SETUP)
+        return gpup_error_set(err, EPROTO, "the first message is no set-up");
+    if (setup->header.version < GPUP_RENDER_OLDEST || setup->header.version > GPUP_RENDER_VERSION)
+        return gpup_error_set(
+            err, EPROTO,
+            setup->header.version > GPUP_RENDER_VERSION
+                ? "gpup-render is older than the VM's device process (protocol %u, not %u to %u): "
+                  "install gpup completely, then shut the VM down and start it again"
+                : "the VM's device process is of an older gpup than gpup-render (protocol %u, not "
+                  "%u to %u): shut the VM down and start it again",
+            setup->header.version, GPUP_RENDER_OLDEST, GPUP_RENDER_VERSION);
+    if (n != sizeof(*setup) || n_fds != 3)
+        return gpup_error_set(err, EPROTO, "a malformed set-up (%zd bytes, %u descriptors)", n,
+                              n_fds);
+    return 0;
+}
+
 /* 1: end of file before anything came. */
 static int receive_setup(struct render *render, struct gpup_error **err)
 {
@@ -164,15 +184,12 @@ static int receive_setup(struct render *render, struct gpup_error **err)
         return 1;
     if (n < 0)
         return gpup_error_set(err, (int)-n, "receiving the set-up: %s", strerror((int)-n));
-    if (n != sizeof(setup) || n_fds != 3 || setup.header.type != GPUP_RENDER_SETUP ||
-        setup.header.version != GPUP_RENDER_VERSION) {
+    if (check_setup(&setup, n, n_fds, err) < 0) {
         for (unsigned int i = 0; i < n_fds; i++)
             close(fds[i]);
-        return gpup_error_set(err, EPROTO,
-                              "the first message is no set-up of version %d: gpup-render and "
-                              "gpup-vgpu are of different releases",
-                              GPUP_RENDER_VERSION);
+        return -EPROTO;
     }
+    render->version = setup.header.version;
     render->command_fd = fds[1];
     render->event_fd = fds[2];
     for (unsigned int i = 1; i < 3; i++)
@@ -186,7 +203,7 @@ static int receive_setup(struct render *render, struct gpup_error **err)
 static int send_ready(struct render *render, struct gpup_error **err)
 {
     struct gpup_render_ready ready = {
-        .header = {.type = GPUP_RENDER_STARTED, .version = GPUP_RENDER_VERSION}};
+        .header = {.type = GPUP_RENDER_STARTED, .version = render->version}};
     int fd, r;
 
     virgl_describe_capsets(&ready);
@@ -206,7 +223,7 @@ static int send_ready(struct render *render, struct gpup_error **err)
 static void send_failed(struct render *render, const struct gpup_error *error)
 {
     struct gpup_render_failed failed = {
-        .header = {.type = GPUP_RENDER_FAILED, .version = GPUP_RENDER_VERSION},
+        .header = {.type = GPUP_RENDER_FAILED, .version = render->version},
         .status = error ? -error->code : -EIO,
     };
 

@@ -6,6 +6,7 @@
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
 #include "wire/gpu_time.h"
+#include "wire/render.h"
 #include "wire/seqpacket.h"
 
 #include <errno.h>
@@ -72,7 +73,8 @@ static int connect_to(const char *path, struct gpup_error **err)
 static int say_hello(const struct lease *lease, int sock, uint32_t flags, struct gpup_error **err)
 {
     struct gpup_msg_hello hello = {.header = header(GPUP_MSG_HELLO),
-                                   .flags = flags | GPUP_HELLO_GPU_TIME};
+                                   .flags = flags | GPUP_HELLO_GPU_TIME,
+                                   .render_version = GPUP_RENDER_VERSION};
     int ret;
 
     memcpy(hello.adapter, lease->adapter, sizeof(hello.adapter));

@@ -255,12 +255,14 @@ static void on_socket(uint32_t events, void *data)
         return;
     if (n <= 0)
         end(r, n == 0 || n == -ECONNRESET ? "it ended" : "it broke the protocol");
+    else if (n == sizeof(m.failed) && m.header.type == GPUP_RENDER_FAILED)
+        on_failed(r, &m.failed);
+    else if (n >= (ssize_t)sizeof(m.header) && m.header.version != GPUP_RENDER_VERSION)
+        end(r, "it is of another release of gpup");
     else if (n == sizeof(m.ready) && m.header.type == GPUP_RENDER_READY)
         on_ready(r, &m.ready, fd);
     else if (n == sizeof(m.ready) && m.header.type == GPUP_RENDER_STARTED)
         on_started(r, &m.ready);
-    else if (n == sizeof(m.failed) && m.header.type == GPUP_RENDER_FAILED)
-        on_failed(r, &m.failed);
     else if (n == sizeof(m.exported) && m.header.type == GPUP_RENDER_EXPORTED && fd >= 0)
         keep_export(r, &m.exported, &fd);
     else

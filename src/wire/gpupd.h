@@ -81,7 +81,7 @@ struct gpup_msg_answer {
 struct gpup_msg_hello {
     struct gpup_msg_header header;
     uint32_t flags;
-    uint32_t pad;
+    uint32_t render_version; /* that it speaks with renderers; 0, of who does not tell: 2 */
     char adapter[40]; /* the adapter's id (a UUID), from the last part of the render-node path */
 };
 

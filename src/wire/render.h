@@ -18,7 +18,20 @@
  * exits, gpup-vgpu asks for another renderer.
  */
 
+/*
+ * The version of what is said here. A gpup-vgpu runs as long as its VM, also over upgrades of gpup,
+ * and renderers are of the release that is installed when they start. So: the set-up tells the
+ * version that gpup-vgpu speaks, and gpup-render speaks that one, from GPUP_RENDER_OLDEST on; it
+ * says it in all its headers. What changes the meaning or the size of anything raises the version;
+ * the one before stays spoken for a release at least. gpupd knows both ends (hello in gpupd.h) and
+ * says which VMs have to be restarted.
+ */
+#ifndef GPUP_RENDER_VERSION
 #define GPUP_RENDER_VERSION 2
+#endif
+#ifndef GPUP_RENDER_OLDEST
+#define GPUP_RENDER_OLDEST 2
+#endif
 
 /* ---- socket messages ---- */
 

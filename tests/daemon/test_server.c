@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
 #include "daemon/server.h"
+#include "wire/render.h"
 #include "wire/seqpacket.h"
 
 #include <errno.h>
@@ -216,8 +217,8 @@ static void on_prepared(const struct gpup_error *err, void *data)
         g_error("%s", gpup_error_message(err));
 }
 
-/* A VM's device process: this one. Its connection. */
-static int become_vgpu(struct fixture *f)
+/* A VM's device process: this one, which speaks this version with renderers. Its connection. */
+static int become_vgpu(struct fixture *f, uint32_t render_version)
 {
     static const char xml[] =
         "<domain id='7'><name>vm</name><uuid>11111111-2222-4333-8444-000000000002</uuid><metadata>"
@@ -227,7 +228,8 @@ static int become_vgpu(struct fixture *f)
     g_autofree char *file = g_build_filename(f->dir, "7-vm-video0-vhost-user-gpu.pid", NULL);
     g_autofree char *pid = g_strdup_printf("%d", getpid());
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
-    struct gpup_msg_hello hello = {.header = {GPUP_MSG_HELLO, GPUP_GPUPD_VERSION}};
+    struct gpup_msg_hello hello = {.header = {GPUP_MSG_HELLO, GPUP_GPUPD_VERSION},
+                                   .render_version = render_version};
     struct gpup_msg_grant grant;
     struct gpup_gpu *const *gpus;
     int fd, sock;
@@ -252,7 +254,7 @@ static int become_vgpu(struct fixture *f)
 static void talker(struct fixture *f, gconstpointer data)
 {
     const struct gpup_msg_usage usage = {.header = {GPUP_MSG_USAGE, GPUP_GPUPD_VERSION}};
-    int sock = become_vgpu(f), ret = 0;
+    int sock = become_vgpu(f, 0), ret = 0;
 
     for (unsigned i = 0; i < 10; i++)
         g_assert_cmpint(gpup_seqpacket_send(sock, &usage, sizeof(usage), NULL, 0, 0), ==, 0);
@@ -267,11 +269,60 @@ static void talker(struct fixture *f, gconstpointer data)
     assert_hook_is_served(f);
 }
 
+static char *events_of(struct fixture *f)
+{
+    g_autoptr(GVariant) events =
+        g_variant_ref_sink(gpup_events_list(f->events, 100, 0, NULL, "vm"));
+
+    return g_variant_print(events, FALSE);
+}
+
+/* gpup was upgraded, or the other way, while the VM ran: it keeps its partition, no renderer of
+ * this release is started for it, and everybody who asks learns what to do. */
+static void other_release(struct fixture *f, gconstpointer data)
+{
+    const struct gpup_msg_plain want = {{GPUP_MSG_WANT_RENDERER, GPUP_GPUPD_VERSION}};
+    const bool newer = GPOINTER_TO_INT(data);
+    int fd, sock = become_vgpu(f, newer ? GPUP_RENDER_VERSION + 1 : GPUP_RENDER_OLDEST - 1);
+    const char *problem = gpup_server_problem(f->server, ADAPTER);
+    struct gpup_msg_answer answer = {0};
+    g_autofree char *events = events_of(f);
+
+    g_assert_nonnull(problem);
+    g_assert_nonnull(strstr(problem, newer ? "newer gpup" : "gpup was upgraded"));
+    g_assert_nonnull(strstr(problem, "shut the VM down and start it again"));
+    g_assert_nonnull(strstr(events, problem));
+    g_assert_cmpint(gpup_seqpacket_send(sock, &want, sizeof(want), NULL, 0, 0), ==, 0);
+    serve_until(sock);
+    g_assert_cmpint(gpup_seqpacket_receive(sock, &answer, sizeof(answer), &fd, 1, NULL, 0), ==,
+                    sizeof(answer));
+    g_assert_cmpint(answer.status, ==, -EPROTONOSUPPORT);
+    g_assert_cmpstr(answer.text, ==, problem);
+    g_assert_true(gpup_server_is_alive(ADAPTER, f->server));
+    close(sock);
+}
+
+static void this_release(struct fixture *f, gconstpointer data)
+{
+    int sock = become_vgpu(f, (uint32_t)GPOINTER_TO_UINT(data));
+
+    g_assert_null(gpup_server_problem(f->server, ADAPTER));
+    g_assert_null(gpup_server_problem(f->server, "another"));
+    close(sock);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add("/server/crowd", struct fixture, NULL, set_up, crowd, tear_down);
     g_test_add("/server/pretender", struct fixture, NULL, set_up, pretender, tear_down);
+    g_test_add("/server/release/this", struct fixture, GUINT_TO_POINTER(GPUP_RENDER_VERSION),
+               set_up, this_release, tear_down);
+    g_test_add("/server/release/untold", struct fixture, NULL, set_up, this_release, tear_down);
+    g_test_add("/server/release/newer", struct fixture, GINT_TO_POINTER(true), set_up,
+               other_release, tear_down);
+    g_test_add("/server/release/older", struct fixture, GINT_TO_POINTER(false), set_up,
+               other_release, tear_down);
     g_test_add("/server/talker", struct fixture, NULL, set_up, talker, tear_down);
     return g_test_run();
 }
