@@ -139,6 +139,10 @@ void gpup_host_free_adapter(struct gpup_host *host, const char *adapter);
  * answer. Now and then. */
 void gpup_host_try_again(struct gpup_host *host);
 
+/* A driver has taken this PCI function. If it is a GPU's that was loaded anew, what is stored of
+ * the GPU is set again. */
+void gpup_host_driver_bound(struct gpup_host *host, const char *address);
+
 /* The claim of an adapter or of a VM (by UUID), borrowed, or NULL. */
 struct gpup_claim *gpup_host_claim(struct gpup_host *host, const char *adapter);
 struct gpup_claim *gpup_host_claim_of_vm(struct gpup_host *host, const char *uuid);

@@ -216,6 +216,17 @@ void gpup_host_repair(struct gpup_host *h, const char *address)
         gpup_host_change_ended(h, address);
 }
 
+void gpup_host_driver_bound(struct gpup_host *h, const char *address)
+{
+    const struct gpup_gpu *gpu = gpu_at(h, address);
+    g_autoptr(gpup_pci) pci = gpu ? gpup_pci_read(&h->system, address) : NULL;
+
+    if (!pci || gpu->changing || g_strcmp0(pci->driver, gpu->driver) != 0)
+        return; /* of another driver only gpup rescan makes something */
+    g_message("%s: its driver %s has taken it again", gpup_gpu_short_id(gpu), gpu->driver);
+    gpup_host_repair(h, address);
+}
+
 static void *run_change(void *change)
 {
     gpup_change_run(change);

@@ -109,11 +109,16 @@ static void on_reset(const char *address, void *data)
     }
 }
 
+static void on_bound(const char *address, void *data)
+{
+    gpup_host_driver_bound(((struct gpup_daemon *)data)->host, address);
+}
+
 static void watch_resets(struct gpup_daemon *d)
 {
     GPUP_AUTO_ERROR err = NULL;
 
-    d->resets = gpup_resets_new(on_reset, d, &err);
+    d->resets = gpup_resets_new(on_reset, on_bound, d, &err);
     if (!d->resets)
         g_warning("%s", gpup_error_message(err));
 }

@@ -11,7 +11,7 @@ struct gpup_resets {
     struct udev *udev;
     struct udev_monitor *monitor;
     guint source;
-    void (*func)(const char *address, void *data);
+    gpup_resets_func reset, bound;
     void *data;
 };
 
@@ -20,35 +20,46 @@ bool gpup_resets_is_one(const char *action, const char *reset, const char *wedge
     return g_strcmp0(action, "change") == 0 && (g_strcmp0(reset, "1") == 0 || wedged);
 }
 
+static void on_drm(struct gpup_resets *r, struct udev_device *device)
+{
+    struct udev_device *pci = udev_device_get_parent_with_subsystem_devtype(device, "pci", NULL);
+
+    /* the parent is the device's */
+    if (pci && gpup_resets_is_one(udev_device_get_action(device),
+                                  udev_device_get_property_value(device, "RESET"),
+                                  udev_device_get_property_value(device, "WEDGED")))
+        r->reset(udev_device_get_sysname(pci), r->data);
+}
+
 static gboolean on_uevent(int fd, GIOCondition condition, void *data)
 {
     struct gpup_resets *r = data;
     struct udev_device *device = udev_monitor_receive_device(r->monitor);
-    struct udev_device *pci; /* the device's */
 
     if (!device)
         return G_SOURCE_CONTINUE;
-    pci = udev_device_get_parent_with_subsystem_devtype(device, "pci", NULL);
-    if (pci && gpup_resets_is_one(udev_device_get_action(device),
-                                  udev_device_get_property_value(device, "RESET"),
-                                  udev_device_get_property_value(device, "WEDGED")))
-        r->func(udev_device_get_sysname(pci), r->data);
+    if (g_strcmp0(udev_device_get_subsystem(device), "drm") == 0)
+        on_drm(r, device);
+    else if (g_strcmp0(udev_device_get_action(device), "bind") == 0)
+        r->bound(udev_device_get_sysname(device), r->data);
     udev_device_unref(device);
     return G_SOURCE_CONTINUE;
 }
 
-struct gpup_resets *gpup_resets_new(void (*func)(const char *address, void *data), void *data,
+struct gpup_resets *gpup_resets_new(gpup_resets_func reset, gpup_resets_func bound, void *data,
                                     struct gpup_error **err)
 {
     struct gpup_resets *r = g_new0(struct gpup_resets, 1);
 
-    r->func = func;
+    r->reset = reset;
+    r->bound = bound;
     r->data = data;
     r->udev = udev_new();
     /* the kernel's own: there need be no udevd */
     r->monitor = r->udev ? udev_monitor_new_from_netlink(r->udev, "kernel") : NULL;
     if (!r->monitor ||
         udev_monitor_filter_add_match_subsystem_devtype(r->monitor, "drm", NULL) < 0 ||
+        udev_monitor_filter_add_match_subsystem_devtype(r->monitor, "pci", NULL) < 0 ||
         udev_monitor_enable_receiving(r->monitor) < 0) {
         gpup_error_set(err, EIO, "resets of GPUs are not seen: no uevents");
         gpup_resets_free(r);

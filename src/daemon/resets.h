@@ -7,14 +7,18 @@
 struct gpup_error;
 
 /*
- * Tells when the kernel's driver has reset a GPU: uevents of the subsystem drm with RESET=1 (i915)
- * or WEDGED=... (every driver since Linux 6.15; "Device Wedging" in its GPU driver documentation).
- * From the main loop.
+ * Tells what the kernel does with GPUs by itself, from the main loop:
+ *
+ *   its driver has reset a GPU: uevents of the subsystem drm with RESET=1 (i915) or WEDGED=...
+ * (every driver since Linux 6.15; "Device Wedging" in its GPU driver documentation); a driver has
+ * taken a PCI function (uevent "bind"): it may have been loaded anew.
  */
 struct gpup_resets;
 
-/* address: the GPU's, such as "0000:03:00.0". */
-struct gpup_resets *gpup_resets_new(void (*func)(const char *address, void *data), void *data,
+/* address: the function's, such as "0000:03:00.0". */
+typedef void (*gpup_resets_func)(const char *address, void *data);
+
+struct gpup_resets *gpup_resets_new(gpup_resets_func reset, gpup_resets_func bound, void *data,
                                     struct gpup_error **err);
 void gpup_resets_free(struct gpup_resets *resets);
 

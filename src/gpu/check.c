@@ -2,6 +2,7 @@
 #include "gpu/check.h"
 
 #include "gpu/check_group.h"
+#include "gpu/check_interface.h"
 #include "gpu/models.h"
 #include "gpu/pci.h"
 #include "gpu/sysfs.h"
@@ -66,31 +67,35 @@ static bool exists(const struct checkup *c, const char *path)
 
 /* ---- firmware ---- */
 
-/* What the setting is called on the big makers' machines. */
+/* What the setting is called on the big makers' machines. The maker as DMI has it, in small
+ * letters: "Dell Inc.", "HPE", "HP", "Lenovo", "LENOVO", "ASUSTeK COMPUTER INC.". */
 static const struct {
     const char *maker, *iommu, *sriov, *above;
 } firmware[] = {
-    {"Dell", "Virtualization Technology (Processor Settings)",
+    {"dell", "Virtualization Technology and, on AMD, IOMMU Support (Processor Settings)",
      "SR-IOV Global Enable (Integrated Devices)",
      "Memory Mapped I/O above 4GB (Integrated Devices)"},
-    {"HP", "Intel VT-d or AMD I/O Virtualization Technology (Virtualization Options)",
+    {"hp", "Intel VT-d or AMD I/O Virtualization Technology (Virtualization Options)",
      "SR-IOV (Virtualization Options)", "PCIe 64-bit BAR support (PCIe Device Configuration)"},
-    {"Lenovo", "Intel VT for Directed I/O or IOMMU (System Settings, Processors, I/O ports)",
+    {"hewlett-packard", "Intel VT-d or AMD I/O Virtualization Technology (Virtualization Options)",
+     "SR-IOV (Virtualization Options)", "PCIe 64-bit BAR support (PCIe Device Configuration)"},
+    {"lenovo", "Intel VT for Directed I/O or IOMMU (System Settings, Processors, I/O ports)",
      "SR-IOV (System Settings, Devices and I/O Ports)",
      "PCI 64-Bit Resource Allocation (Devices and I/O Ports)"},
-    {"Supermicro", "Intel VT for Directed I/O, or IOMMU (Advanced, NB or CPU Configuration)",
+    {"supermicro", "Intel VT for Directed I/O, or IOMMU (Advanced, NB or CPU Configuration)",
      "SR-IOV Support (Advanced, PCIe/PCI/PnP Configuration)",
      "Above 4G Decoding (Advanced, PCIe/PCI/PnP Configuration)"},
-    {"ASUS", "Intel VT-d, or IOMMU (Advanced)", "SR-IOV Support (Advanced, PCI Subsystem Settings)",
+    {"asus", "Intel VT-d, or IOMMU (Advanced)", "SR-IOV Support (Advanced, PCI Subsystem Settings)",
      "Above 4G Decoding (Advanced, PCI Subsystem Settings)"},
     {"", "VT-d (Intel) or AMD-Vi, IOMMU (AMD)", "SR-IOV", "Above 4G Decoding"},
 };
 
 static gsize firmware_of(const struct checkup *c)
 {
+    g_autofree char *maker = g_ascii_strdown(c->maker, -1);
     gsize i = 0;
 
-    while (*firmware[i].maker && !strstr(c->maker, firmware[i].maker))
+    while (*firmware[i].maker && !strstr(maker, firmware[i].maker))
         i++;
     return i;
 }
@@ -127,7 +132,7 @@ static void check_iommu(struct checkup *c)
     off = line ? switched_off(line) : NULL;
     if (off)
         fix = g_strdup_printf("take %s out of the kernel command line, and reboot", off);
-    else if (cpu && strstr(cpu, "AuthenticAMD"))
+    else if ((cpu && strstr(cpu, "AuthenticAMD")) || (line && strstr(line, "intel_iommu=on")))
         fix = g_strdup_printf("in the firmware, switch on: %s; then reboot", name);
     else
         fix = g_strdup_printf("in the firmware, switch on: %s; add intel_iommu=on to the kernel "
@@ -258,6 +263,10 @@ static void check_driver(struct checkup *c, const char *wanted)
             "passthrough, or virtio partitions with kind=virtio in gpup.conf",
             "ordinary NVIDIA driver%s%s loaded: it makes no vGPUs", version ? " " : "",
             version ? version : "");
+    else if (gpup_vgpu_model(c->pci) && strcmp(c->pci->driver, "nvidia") != 0)
+        SAY(c, FAIL, "driver",
+            "install the vGPU host driver (NVIDIA vGPU or AI Enterprise), which takes its place",
+            "driver %s makes no vGPUs", c->pci->driver);
     else if (wanted && c->pci->total_vfs > 0 && !gpup_vgpu_model(c->pci) &&
              !gpup_pci_may_make_vfs(c->pci))
         SAY(c, WARN, "driver", fix, "driver %s makes no VFs", c->pci->driver);
@@ -303,17 +312,10 @@ static void check_sriov(struct checkup *c, const char *wanted)
 
 static void check_interface(struct checkup *c)
 {
-    g_autofree char *dri = g_build_filename("kernel/debug/dri", c->pci->address, NULL);
+    struct gpup_finding *found = gpup_check_interface(c->system, c->pci);
 
-    if (!c->pci->driver || strcmp(c->pci->driver, "xe") != 0 || c->pci->total_vfs == 0)
-        return;
-    if (gpup_sysfs_exists(c->pci->dir, "sriov_admin"))
-        SAY(c, OK, "interface", NULL, "sizes and time slices per VF by sriov_admin");
-    else if (gpup_sysfs_exists(c->system->sysfs, dri))
-        SAY(c, OK, "interface", NULL, "sizes and time slices per VF by debugfs");
-    else
-        SAY(c, WARN, "interface", "kernel 6.19 has time slices, 7.0 sizes too; or mount debugfs",
-            "equal VFs only: this kernel shows nothing to set them with");
+    if (found)
+        g_ptr_array_add(c->findings, found);
 }
 
 static void check_group(struct checkup *c)
@@ -342,7 +344,9 @@ static void check_gpu(struct checkup *c, const struct gpup_pci *pci)
             "not among the models with hardware partitions: virtio partitions, or gpup gpu "
             "passthrough");
     else if (!wanted)
-        SAY(c, WARN, "model", "see docs/vendors.md",
+        SAY(c, WARN, "model",
+            "gpup gpu partition tells whether its driver makes VFs; else gpup gpu passthrough, or "
+            "virtio partitions with kind=virtio in gpup.conf",
             "SR-IOV, but not on the list of models (%04x:%04x): by the PCI standard only",
             (unsigned)pci->vendor, (unsigned)pci->device);
     check_sriov(c, wanted);

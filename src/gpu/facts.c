@@ -276,6 +276,15 @@ static void replace(char **text, const char *with)
     *text = strdup(with);
 }
 
+void gpup_function_update(struct gpup_function *function, const struct gpup_function *now)
+{
+    struct gpup_function updated = *now;
+
+    if (!*updated.mdev)
+        memcpy(updated.mdev, function->mdev, sizeof(updated.mdev));
+    *function = updated;
+}
+
 /* The smallest of the partitions there are: what each of them has at least. */
 static uint64_t smallest(const struct gpup_facts *facts, struct gpup_gpu *gpu)
 {
@@ -302,7 +311,8 @@ void gpup_facts_apply(const struct gpup_facts *facts, struct gpup_gpu *gpu, bool
     if (slots)
         apply_slots(facts, gpu);
     for (size_t i = 0; i < gpu->n_slots && i < facts->functions->len; i++)
-        gpu->slots[i].function = g_array_index(facts->functions, struct gpup_function, i);
+        gpup_function_update(&gpu->slots[i].function,
+                             &g_array_index(facts->functions, struct gpup_function, i));
     gpu->fixed_vram = smallest(facts, gpu);
     free(gpu->reason);
     gpu->reason = facts->unusable ? strdup(facts->unusable) : NULL;

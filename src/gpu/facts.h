@@ -44,6 +44,9 @@ void gpup_function_from_variant(GVariant *variant, struct gpup_function *functio
 GVariant *gpup_grant_to_variant(const struct gpup_grant *grant);
 void gpup_grant_from_variant(GVariant *variant, struct gpup_grant *grant);
 
+/* What stands behind a slot, as it is found now. A mediated device is known by who made it. */
+void gpup_function_update(struct gpup_function *function, const struct gpup_function *now);
+
 /* Puts the facts into the GPU; slots are replaced only where `slots` says so (they are free then).
  */
 void gpup_facts_apply(const struct gpup_facts *facts, struct gpup_gpu *gpu, bool slots);

@@ -3,6 +3,7 @@
 #include "core/resolve.h"
 #include "core/text.h"
 #include "gpu/change.h"
+#include "gpu/facts.h"
 
 #include <errno.h>
 #include <string.h>
@@ -96,16 +97,6 @@ static bool is_held(const struct gpup_gpu *gpu)
     return gpup_gpu_free_slots(gpu) < gpu->n_slots;
 }
 
-/* A mediated device is known by who made it. */
-static void keep_function(struct gpup_function *old, const struct gpup_function *now)
-{
-    struct gpup_function function = *now;
-
-    if (!*function.mdev)
-        memcpy(function.mdev, old->mdev, sizeof(function.mdev));
-    *old = function;
-}
-
 /* Slots of hardware are where the hardware says; of virtio they are what we say. */
 static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
 {
@@ -119,7 +110,7 @@ static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
                              "stop those VMs, then gpup rescan");
     else if (hardware && to->n_slots == from->n_slots)
         for (size_t i = 0; i < to->n_slots; i++)
-            keep_function(&from->slots[i].function, &to->slots[i].function);
+            gpup_function_update(&from->slots[i].function, &to->slots[i].function);
     else if (hardware && !is_held(from) && to->mode != GPUP_MODE_WEDGED)
         return;
     gpup_gpu_clear_slots(to);
@@ -344,6 +335,9 @@ int gpup_inventory_give_back(struct gpup_inventory *inventory, struct gpup_gpu *
         free_slot(s);
         return 0;
     }
+    /* it has the adapter's UUID: the slot forgets the adapter before it is removed */
+    if (gpu->form == GPUP_FORM_MDEV && !*s->function.mdev)
+        g_strlcpy(s->function.mdev, s->adapter, sizeof(s->function.mdev));
     text = g_strdup_printf(BEING_CLEARED " after %s)", s->vm ? s->vm : "a VM");
     gpup_change_start(inventory, gpu, GPUP_OP_RELEASE, slot, NULL, NULL);
     g_strlcpy(s->adapter, GPUP_CLEARING, sizeof(s->adapter));

@@ -47,9 +47,19 @@ static bool is_mixed(const struct gpup_target *t)
     return strcmp(setting(t, "vgpu-mode", "homogeneous"), "heterogeneous") == 0;
 }
 
+static char *vf_dir(const struct gpup_target *t, const char *address)
+{
+    return g_build_filename(t->system->sysfs, "bus", "pci", "devices", address, NULL);
+}
+
+/* Other drivers of the host may have mediated devices too: VFs tell, once there are any. */
 static bool is_mdev(const struct gpup_target *t)
 {
-    return gpup_sysfs_exists(t->system->sysfs, "class/mdev_bus");
+    g_autoptr(GPtrArray) vfs = gpup_pci_vfs(t->pci);
+    g_autofree char *dir = vfs->len > 0 ? vf_dir(t, vfs->pdata[0]) : NULL;
+
+    return gpup_sysfs_exists(t->system->sysfs, "class/mdev_bus") &&
+           !(dir && gpup_sysfs_exists(dir, "nvidia/current_vgpu_type"));
 }
 
 /* ---- NVIDIA's tools ---- */
@@ -120,11 +130,6 @@ static int manage(const struct gpup_target *t, bool on, struct gpup_error **err)
 }
 
 /* ---- types ---- */
-
-static char *vf_dir(const struct gpup_target *t, const char *address)
-{
-    return g_build_filename(t->system->sysfs, "bus", "pci", "devices", address, NULL);
-}
 
 static void add_type(GArray *types, unsigned id, const char *name)
 {
@@ -377,29 +382,63 @@ static int no_type(const struct gpup_target *t, uint64_t bytes, unsigned i, stru
                           t->name, class_of(t), gpup_format_size(bytes, size, sizeof(size)), i);
 }
 
-/* Writes the type and reads it back. */
+/* What the driver means that refuses a vGPU of type `name` (NULL: to remove the one there is). */
+static int explain_type(const struct gpup_target *t, const char *address, const char *name,
+                        int code, struct gpup_error **err)
+{
+    const char *vf = gpup_pci_short(address);
+
+    if (code == EBUSY)
+        return gpup_error_set(err, code, "%s: the vGPU on VF %s is in use: stop its VM first",
+                              t->name, vf);
+    if (!name)
+        return gpup_error_set(err, code, "%s: the vGPU on VF %s cannot be removed: %s; see dmesg",
+                              t->name, vf, g_strerror(code));
+    switch (code) {
+    case EPERM:
+    case EEXIST:
+        return gpup_error_set(err, code,
+                              "%s: VF %s has a vGPU already, which somebody else made: remove it, "
+                              "or gpup gpu partition %s 0 removes all",
+                              t->name, vf, t->name);
+    case EINVAL:
+        return gpup_error_set(
+            err, code,
+            "%s: the driver does not offer %s on VF %s any more: vGPUs of another "
+            "size are on the GPU, which takes one size only unless vgpu-mode= is "
+            "heterogeneous (gpup.conf(5)), or its types have changed; try again",
+            t->name, name, vf);
+    case ENOSPC:
+    case ENOMEM:
+        return gpup_error_set(err, code,
+                              "%s: no room for %s on VF %s: other vGPUs, or programs of the host, "
+                              "have the GPU's memory (nvidia-smi and nvidia-smi vgpu list them)",
+                              t->name, name, vf);
+    case EIO:
+        return gpup_error_set(err, code,
+                              "%s: the driver refuses %s on VF %s: no room for it, or the GPU is "
+                              "divided (MIG) and has no instance of this size; see dmesg",
+                              t->name, name, vf);
+    default:
+        return gpup_error_set(err, code, "%s: VF %s does not take %s: %s; see dmesg", t->name, vf,
+                              name, g_strerror(code));
+    }
+}
+
+/* Writes the type (0, NULL: none) and reads it back. */
 static int set_type(const struct gpup_target *t, const char *address, unsigned id, const char *name,
                     struct gpup_error **err)
 {
     g_autofree char *dir = vf_dir(t, address);
     int ret = gpup_sysfs_write_number(dir, "nvidia/current_vgpu_type", id);
 
-    if (ret == 0 && current_type(t, address) == id)
+    if (ret < 0)
+        return explain_type(t, address, name, -ret, err);
+    if (current_type(t, address) == id)
         return 0;
-    switch (-ret) {
-    case EPERM:
-        return gpup_error_set(err, EPERM, "%s: VF %s has a vGPU already", t->name,
-                              gpup_pci_short(address));
-    case EIO:
-        return gpup_error_set(err, EIO,
-                              "%s: the driver refuses %s on VF %s: no room for it, or the GPU is "
-                              "divided (MIG) and has no instance of this size; see dmesg",
-                              t->name, name, gpup_pci_short(address));
-    default:
-        return gpup_error_set(err, ret < 0 ? -ret : EIO, "%s: VF %s does not take %s: %s", t->name,
-                              gpup_pci_short(address), name,
-                              ret < 0 ? g_strerror(-ret) : "it reads back otherwise; see dmesg");
-    }
+    return gpup_error_set(err, EIO,
+                          "%s: VF %s does not take %s: it reads back otherwise; see dmesg", t->name,
+                          gpup_pci_short(address), name ? name : "its vGPU away");
 }
 
 /* *made: what it has got, at least `bytes`. */
@@ -419,11 +458,34 @@ static void remove_vgpus(const struct gpup_target *t, GPtrArray *vfs)
 {
     for (guint i = 0; i < vfs->len; i++) {
         if (current_type(t, vfs->pdata[i]) != 0)
-            set_type(t, vfs->pdata[i], 0, "", NULL);
+            set_type(t, vfs->pdata[i], 0, NULL, NULL);
     }
 }
 
-/* What is lost with a reboot, or when the driver is loaded anew. */
+static bool has_mdev(const struct gpup_target *t, const char *address)
+{
+    g_autofree char *dir = vf_dir(t, address);
+    g_autoptr(GPtrArray) names = gpup_sysfs_list(dir, "");
+
+    for (guint i = 0; i < names->len; i++) {
+        if (g_uuid_string_is_valid(names->pdata[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool has_vgpus(const struct gpup_target *t)
+{
+    g_autoptr(GPtrArray) vfs = gpup_pci_vfs(t->pci);
+
+    for (guint i = 0; i < vfs->len; i++) {
+        if (current_type(t, vfs->pdata[i]) != 0 || has_mdev(t, vfs->pdata[i]))
+            return true;
+    }
+    return false;
+}
+
+/* What is lost with a reboot, or when the driver is loaded anew. While there is no vGPU. */
 static int set_up(const struct gpup_target *t, struct gpup_error **err)
 {
     static const char *const names[] = {"", "best-effort", "equal-share", "fixed-share"};
@@ -510,43 +572,61 @@ static int nvidia_destroy(const struct gpup_target *t, struct gpup_error **err)
 
 /* ---- one vGPU ---- */
 
-static int prepare_mdev(const struct gpup_target *t, struct gpup_work *work, uint64_t bytes,
-                        struct gpup_error **err)
-{
-    g_autoptr(GArray) types = types_of_vf(t, work->function.address);
-    const struct gpup_vgpu_type *type = gpup_vgpu_for_size(types, class_of(t), bytes);
-    g_autofree char *dir = vf_dir(t, work->function.address);
-    g_autofree char *file = NULL;
-    int ret;
-
-    if (!g_uuid_string_is_valid(work->adapter))
-        return gpup_error_set(err, EINVAL, "'%s' is no UUID", work->adapter);
-    if (!type)
-        return no_type(t, bytes, work->slot, err);
-    file = g_strdup_printf("mdev_supported_types/nvidia-%u/create", type->id);
-    ret = gpup_sysfs_write(dir, file, work->adapter);
-    if (ret < 0 && ret != -EEXIST)
-        return gpup_error_set(err, -ret, "%s: a vGPU %s cannot be made on VF %s: %s; see dmesg",
-                              t->name, type->name, gpup_pci_short(work->function.address),
-                              g_strerror(-ret));
-    g_strlcpy(work->function.mdev, work->adapter, sizeof(work->function.mdev));
-    work->function.vram = type->framebuffer;
-    return 0;
-}
-
+/* A VM that has it open would have its removal wait for ever. */
 static int release_mdev(const struct gpup_target *t, struct gpup_work *work,
                         struct gpup_error **err)
 {
     const char *uuid = *work->function.mdev ? work->function.mdev : work->adapter;
     g_autofree char *dir = g_build_filename(t->system->sysfs, "bus", "mdev", "devices", uuid, NULL);
+    g_autofree char *holder = NULL;
     int ret = 0;
 
-    if (g_uuid_string_is_valid(uuid) && gpup_sysfs_exists(dir, ""))
+    if (g_uuid_string_is_valid(uuid) && gpup_sysfs_exists(dir, "")) {
+        holder = gpup_vfio_mdev_holder(t->system, uuid);
+        if (holder)
+            return gpup_error_set(err, EBUSY, "%s: the vGPU %s is open in %s", t->name, uuid,
+                                  holder);
         ret = gpup_sysfs_write(dir, "remove", "1");
+    }
     if (ret < 0)
-        return gpup_error_set(err, -ret, "%s: the vGPU %s cannot be removed: %s", t->name, uuid,
-                              g_strerror(-ret));
+        return gpup_error_set(err, -ret, "%s: the vGPU %s cannot be removed: %s; see dmesg",
+                              t->name, uuid, g_strerror(-ret));
     *work->function.mdev = '\0';
+    return 0;
+}
+
+static int make_mdev(const struct gpup_target *t, struct gpup_work *work,
+                     const struct gpup_vgpu_type *type, struct gpup_error **err)
+{
+    g_autofree char *dir = vf_dir(t, work->function.address);
+    g_autofree char *file = g_strdup_printf("mdev_supported_types/nvidia-%u/create", type->id);
+    int ret = gpup_sysfs_write(dir, file, work->adapter);
+
+    if (ret == -EEXIST) { /* left of another time, and on whichever VF */
+        ret = release_mdev(t, work, err);
+        if (ret < 0)
+            return ret;
+        ret = gpup_sysfs_write(dir, file, work->adapter);
+    }
+    return ret < 0 ? explain_type(t, work->function.address, type->name, -ret, err) : 0;
+}
+
+static int prepare_mdev(const struct gpup_target *t, struct gpup_work *work, uint64_t bytes,
+                        struct gpup_error **err)
+{
+    g_autoptr(GArray) types = types_of_vf(t, work->function.address);
+    const struct gpup_vgpu_type *type = gpup_vgpu_for_size(types, class_of(t), bytes);
+    int ret;
+
+    if (!g_uuid_string_is_valid(work->adapter))
+        return gpup_error_set(err, EINVAL, "'%s' is no UUID", work->adapter);
+    if (!type || (!is_mixed(t) && type->framebuffer != bytes))
+        return no_type(t, bytes, work->slot, err);
+    ret = make_mdev(t, work, type, err);
+    if (ret < 0)
+        return ret;
+    g_strlcpy(work->function.mdev, work->adapter, sizeof(work->function.mdev));
+    work->function.vram = type->framebuffer;
     return 0;
 }
 
@@ -566,6 +646,8 @@ static int nvidia_prepare(const struct gpup_target *t, struct gpup_work *work,
     uint64_t bytes = is_mixed(t) ? work->grant.share[GPUP_VRAM].min : equal_size(t, work->n_slots);
     int ret = gpup_sriov_prepare_function(t, work, NULL, err);
 
+    if (ret == 0 && !has_vgpus(t)) /* the first, or the driver was loaded anew since */
+        ret = set_up(t, err);
     if (ret < 0)
         return ret;
     if (is_mdev(t))
@@ -586,7 +668,7 @@ static int nvidia_release(const struct gpup_target *t, struct gpup_work *work,
         return release_mdev(t, work, err);
     ret = gpup_sriov_check_function_closed(t, work, err);
     if (ret == 0 && current_type(t, work->function.address) != 0)
-        ret = set_type(t, work->function.address, 0, "", err);
+        ret = set_type(t, work->function.address, 0, NULL, err);
     if (ret == 0 && !is_mixed(t))
         ret = make_vgpu(t, work->function.address, work->slot, equal_size(t, work->n_slots),
                         &work->function.vram, err);

@@ -86,20 +86,25 @@ static char *nvidia_minor(const struct gpup_system *system, const char *address)
     return g_strndup(line, strspn(line, "0123456789"));
 }
 
-/* The device nodes through which a process can have it: of VFIO, the group's and the
- * function's own; of the host's driver. */
-static void add_nodes(const struct gpup_system *system, const char *address, GPtrArray *nodes)
+/* The device nodes of VFIO through which a process can have it: the group's and its own. */
+static void add_vfio_nodes(const char *dir, GPtrArray *nodes)
 {
-    g_autofree char *dir = dir_of(system, address);
     g_autofree char *group = gpup_sysfs_link_name(dir, "iommu_group");
     g_autoptr(GPtrArray) own = gpup_sysfs_list(dir, "vfio-dev");
-    g_autoptr(GPtrArray) drm = gpup_sysfs_list(dir, "drm");
-    g_autofree char *minor = nvidia_minor(system, address);
 
     if (group)
         g_ptr_array_add(nodes, g_build_filename("/dev/vfio", group, NULL));
     for (guint i = 0; i < own->len; i++)
         g_ptr_array_add(nodes, g_build_filename("/dev/vfio/devices", own->pdata[i], NULL));
+}
+
+/* Those of the host's driver. */
+static void add_host_nodes(const struct gpup_system *system, const char *address, GPtrArray *nodes)
+{
+    g_autofree char *dir = dir_of(system, address);
+    g_autoptr(GPtrArray) drm = gpup_sysfs_list(dir, "drm");
+    g_autofree char *minor = nvidia_minor(system, address);
+
     for (guint i = 0; i < drm->len; i++)
         g_ptr_array_add(nodes, g_build_filename("/dev/dri", drm->pdata[i], NULL));
     if (minor)
@@ -123,13 +128,11 @@ static bool has_open(const char *process, GPtrArray *nodes)
     return false;
 }
 
-char *gpup_vfio_holder(const struct gpup_system *system, const char *address)
+static char *holder_of(const struct gpup_system *system, GPtrArray *nodes)
 {
-    g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GDir) processes = g_dir_open(system->proc, 0, NULL);
     const char *pid;
 
-    add_nodes(system, address, nodes);
     while (nodes->len > 0 && processes && (pid = g_dir_read_name(processes))) {
         g_autofree char *process = NULL;
         g_autofree char *name = NULL;
@@ -143,6 +146,25 @@ char *gpup_vfio_holder(const struct gpup_system *system, const char *address)
         return g_strdup_printf("%s (process %s)", name ? name : "a process", pid);
     }
     return NULL;
+}
+
+char *gpup_vfio_holder(const struct gpup_system *system, const char *address)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *dir = dir_of(system, address);
+
+    add_vfio_nodes(dir, nodes);
+    add_host_nodes(system, address, nodes);
+    return holder_of(system, nodes);
+}
+
+char *gpup_vfio_mdev_holder(const struct gpup_system *system, const char *uuid)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *dir = g_build_filename(system->sysfs, "bus", "mdev", "devices", uuid, NULL);
+
+    add_vfio_nodes(dir, nodes);
+    return holder_of(system, nodes);
 }
 
 /* ---- drivers ---- */

@@ -18,6 +18,8 @@ int gpup_vfio_check_group(const struct gpup_system *system, const char *address,
 
 /* "qemu-system-x86 (1234)": who has it open, or NULL. The caller's. */
 char *gpup_vfio_holder(const struct gpup_system *system, const char *address);
+/* The same of a mediated device. */
+char *gpup_vfio_mdev_holder(const struct gpup_system *system, const char *uuid);
 
 /* Binds it to this driver, whatever it had, and reads that back. Loads the module where it is not
  * there. On failure it is left unbound, without driver_override. */

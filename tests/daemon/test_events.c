@@ -273,7 +273,7 @@ static void resets(struct fixture *f, gconstpointer data)
     g_assert_false(gpup_resets_is_one("change", "0", NULL));
     g_assert_false(gpup_resets_is_one("change", NULL, NULL)); /* a monitor was plugged in */
     g_assert_false(gpup_resets_is_one("add", "1", NULL));
-    r = gpup_resets_new(NULL, NULL, NULL); /* the kernel lets us listen */
+    r = gpup_resets_new(NULL, NULL, NULL, NULL); /* the kernel lets us listen */
     g_assert_nonnull(r);
     gpup_resets_free(r);
 }

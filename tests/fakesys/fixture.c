@@ -12,7 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WAIT_US (20 * G_USEC_PER_SEC)
+#define WAIT_US (60 * G_USEC_PER_SEC)
+
+/* For the helper: a busy machine takes long, and what is to hang has a time of its own. */
+#define PATIENCE_MS 60000
 
 static void spawn_machine(struct fake *f)
 {
@@ -49,6 +52,7 @@ void fake_set_up(struct fake *f, gconstpointer data)
                                      .proc = f->proc,
                                      .dev = f->dev,
                                      .helper = g_getenv("GPUP_GPU_HELPER"),
+                                     .timeout_ms = PATIENCE_MS,
                                      .pci_ids = f->pci_ids,
                                      .wanted = wanted,
                                      .data = f,

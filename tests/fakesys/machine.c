@@ -155,6 +155,7 @@ static int store_reset(struct node *n, const char *value)
 
     if (strcmp(value, "1") != 0 && strcmp(value, "1\n") != 0)
         return -EINVAL;
+    device_wait(d->pf ? d->pf : d);
     if (ret == 0) {
         g_autofree char *count = g_strdup_printf("%d", ++n->number);
 
@@ -495,7 +496,8 @@ static void remove_gpu(struct device *d)
 
 static void hold(struct device *d, const char *name, bool on)
 {
-    g_autofree char *node = g_strdup_printf("/dev/vfio/%d", d->group);
+    g_autofree char *node =
+        g_strdup_printf("/dev/vfio/%d", device_number(d, "mdev-group", d->group));
 
     d->held = on;
     tree_remove("/proc/4242");

@@ -8,8 +8,10 @@
 
 /*
  * NVIDIA's vGPU host driver. Fact nvidia= vendor (kernels from 6.8: the driver's own VFIO) or mdev;
- * profile= such as A2, sizes= "1,2,4,8,16" (GiB), memory= MiB, first-id= of the types. VFs are made
- * by sriov-manage only, which writes `nvidia ADDRESS enable` to /control.
+ * profile= such as A2, sizes= "1,2,4,8,16" (GiB), memory= MiB, first-id= of the types; renumbers=1:
+ * types have other numbers after each vGPU that was made; no-shm=1: all vGPUs have one size,
+ * whatever nvidia-smi is asked. VFs are made by sriov-manage only, which writes `nvidia ADDRESS
+ * enable` to /control.
  */
 
 struct type {
@@ -27,7 +29,7 @@ static GArray *types_of(const struct device *pf)
 {
     GArray *types = g_array_new(FALSE, FALSE, sizeof(struct type));
     g_auto(GStrv) sizes = g_strsplit(device_fact(pf, "sizes", "1,2,4,8,16"), ",", 0);
-    int id = device_number(pf, "first-id", 744);
+    int id = device_number(pf, "first-id", 744) + 1000 * device_number(pf, "renumbered", 0);
 
     for (const char *class = "QBC"; *class; class ++) {
         for (char **size = sizes; *size; size++) {
@@ -50,30 +52,41 @@ static struct type *find_type(GArray *types, int id)
 }
 
 /* What is taken, and the one size in use where all have to be the same (-1: none yet). */
-static int used_gib(const struct device *pf, GArray *types, int *size)
+static int used_gib(const struct device *pf, int *size)
 {
     int used = 0;
 
     *size = -1;
     for (guint i = 0; i < pf->vfs->len; i++) {
-        struct device *vf = pf->vfs->pdata[i];
-        struct type *type = find_type(types, device_number(vf, "type", 0));
+        int gib = device_number(pf->vfs->pdata[i], "gib", 0);
 
-        if (type) {
-            used += type->size;
-            *size = type->size;
-        }
+        used += gib;
+        *size = gib ? gib : *size;
     }
     return used;
 }
 
-static bool is_creatable(const struct device *pf, GArray *types, const struct type *type)
+static bool is_creatable(const struct device *pf, const struct type *type)
 {
     int size;
-    int used = used_gib(pf, types, &size);
+    int used = used_gib(pf, &size);
     bool mixed = device_fact(pf, "heterogeneous", NULL) != NULL;
 
     return used + type->size <= memory_gib(pf) && (mixed || size < 0 || size == type->size);
+}
+
+static void set_number(struct device *d, const char *name, int value)
+{
+    g_hash_table_replace(d->facts, g_strdup(name), g_strdup_printf("%d", value));
+}
+
+/* type: NULL for none. */
+static void set_vgpu(struct device *vf, const struct type *type)
+{
+    set_number(vf, "type", type ? type->id : 0);
+    set_number(vf, "gib", type ? type->size : 0);
+    if (type && device_fact(vf->pf, "renumbers", NULL))
+        set_number(vf->pf, "renumbered", device_number(vf->pf, "renumbered", 0) + 1);
 }
 
 static char *type_name(const struct device *pf, const struct type *type)
@@ -94,7 +107,7 @@ static char *show_creatable(struct node *n)
         struct type *type = &g_array_index(types, struct type, i);
         g_autofree char *name = type_name(vf->pf, type);
 
-        if (is_creatable(vf->pf, types, type))
+        if (is_creatable(vf->pf, type))
             g_string_append_printf(text, "%-5d : %s\n", type->id, name);
     }
     return g_string_free(text, FALSE);
@@ -118,9 +131,9 @@ static int store_type(struct node *n, const char *value)
         return -EBUSY;
     if (id != 0 && device_number(vf, "type", 0) != 0)
         return -EPERM;
-    if (id != 0 && (!type || !is_creatable(vf->pf, types, type)))
+    if (id != 0 && (!type || !is_creatable(vf->pf, type)))
         return -EINVAL;
-    g_hash_table_replace(vf->facts, g_strdup("type"), g_strdup(text));
+    set_vgpu(vf, id ? type : NULL);
     tree_set(n, text);
     return 0;
 }
@@ -148,8 +161,8 @@ static char *show_instances(struct node *n)
     g_autoptr(GArray) types = types_of(vf->pf);
     struct type *type = find_type(types, type_id(n));
 
-    return g_strdup_printf("%d\n", type && device_number(vf, "type", 0) == 0 &&
-                                       is_creatable(vf->pf, types, type));
+    return g_strdup_printf("%d\n",
+                           type && device_number(vf, "type", 0) == 0 && is_creatable(vf->pf, type));
 }
 
 static int store_remove(struct node *n, const char *value)
@@ -157,10 +170,12 @@ static int store_remove(struct node *n, const char *value)
     struct device *vf = n->owner;
     g_autofree char *uuid = g_strdup(n->parent->name);
 
-    if (vf->held)
-        return -EBUSY;
-    g_hash_table_remove(vf->facts, "type");
+    while (vf->held) /* VFIO waits for who has it open */
+        g_cond_wait(&tree_changed, &tree_lock);
+    device_wait(vf->pf);
+    set_vgpu(vf, NULL);
     tree_remove("/sys/bus/mdev/devices/%s", uuid);
+    g_hash_table_remove(vf->facts, "mdev-group");
     tree_remove("%s/%s", vf->dir, uuid);
     return 0;
 }
@@ -172,6 +187,7 @@ static int store_create(struct node *n, const char *value)
     g_autoptr(GArray) types = types_of(vf->pf);
     struct type *type = find_type(types, type_id(n));
     int ret = device_failure(vf->pf, "type");
+    g_autofree char *group = NULL;
     struct node *made;
 
     if (ret < 0)
@@ -180,9 +196,12 @@ static int store_create(struct node *n, const char *value)
         return -EINVAL;
     if (tree_exists("/sys/bus/mdev/devices/%s", uuid))
         return -EEXIST;
-    if (device_number(vf, "type", 0) != 0 || !is_creatable(vf->pf, types, type))
+    if (device_number(vf, "type", 0) != 0 || !is_creatable(vf->pf, type))
         return -ENOSPC;
-    g_hash_table_replace(vf->facts, g_strdup("type"), g_strdup_printf("%d", type_id(n)));
+    set_vgpu(vf, type);
+    set_number(vf, "mdev-group", 500 + vf->index);
+    group = g_strdup_printf("../../../../kernel/iommu_groups/%d", 500 + vf->index);
+    tree_link(group, "/sys/bus/mdev/devices/%s/iommu_group", uuid);
     made = tree_file(0200, "", "/sys/bus/mdev/devices/%s/remove", uuid);
     made->owner = vf;
     made->store = store_remove;
@@ -234,10 +253,13 @@ static void add_tools(const char *mount)
                         "echo \"Cannot obtain unbindLock for $2\" >&2; }\n"
                         "exit 0\n",
                         mount);
-    g_autofree char *smi = g_strdup_printf("#!/bin/sh\n"
-                                           "[ \"$1 $2 $3 $4\" = \"vgpu -shm 1 -i\" ] || exit 1\n"
-                                           "echo \"nvidia $5 heterogeneous\" >%s/control\n",
-                                           mount);
+    g_autofree char *smi =
+        g_strdup_printf("#!/bin/sh\n"
+                        "[ \"$1 $2 $3 $4\" = \"vgpu -shm 1 -i\" ] || exit 1\n"
+                        "echo \"nvidia $5 heterogeneous\" 2>/dev/null >%s/control || {\n"
+                        "echo \"Unable to set vGPU mode: Not Supported\"\n"
+                        "exit 3; }\n",
+                        mount);
 
     tree_file(0755, manage, "/usr/lib/nvidia/sriov-manage");
     tree_file(0755, smi, "/usr/bin/nvidia-smi");
@@ -271,12 +293,18 @@ void nvidia_vfs(struct device *pf, bool on)
     }
 }
 
-/* nvidia ADDRESS enable|disable|heterogeneous|set NAME VALUE */
+/* nvidia ADDRESS enable|disable|heterogeneous|reload|set NAME VALUE|unset NAME */
 int nvidia_control(struct device *pf, char **words)
 {
     if (!words[2])
         return -EINVAL;
+    if (strcmp(words[2], "reload") == 0) { /* the module went, and is back as it is by default */
+        g_hash_table_remove(pf->facts, "heterogeneous");
+        return device_set_numvfs(pf, 0);
+    }
     if (strcmp(words[2], "heterogeneous") == 0) {
+        if (device_fact(pf, "no-shm", NULL))
+            return -EPERM;
         g_hash_table_replace(pf->facts, g_strdup("heterogeneous"), g_strdup("1"));
         return 0;
     }

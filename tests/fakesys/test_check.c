@@ -72,6 +72,17 @@ static void no_iommu(struct fake *f, gconstpointer data)
     is(f, "iommu", NULL, GPUP_FINDING_FAIL, "intel_iommu=on");
     fake_order(f, "file /sys/class/dmi/id/sys_vendor Dell Inc.");
     is(f, "iommu", NULL, GPUP_FINDING_FAIL, "Processor Settings");
+    fake_order(f, "file /sys/class/dmi/id/sys_vendor LENOVO");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "Intel VT for Directed I/O or IOMMU (System Settings");
+    fake_order(f, "file /sys/class/dmi/id/sys_vendor Hewlett-Packard");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "(Virtualization Options); add intel_iommu=on");
+    fake_order(f, "file /sys/class/dmi/id/sys_vendor ASUSTeK COMPUTER INC.");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "Intel VT-d, or IOMMU (Advanced); add intel_iommu=on");
+    fake_order(f, "file /sys/class/dmi/id/sys_vendor Nobody");
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "VT-d (Intel) or AMD-Vi, IOMMU (AMD); add");
+    fake_order(f, "file /proc/cmdline BOOT_IMAGE=/vmlinuz intel_iommu=on"); /* and yet none */
+    is(f, "iommu", NULL, GPUP_FINDING_FAIL, "IOMMU (AMD); then reboot");
+    fake_order(f, "file /proc/cmdline BOOT_IMAGE=/vmlinuz");
     fake_order(f, "file /proc/cpuinfo vendor_id : AuthenticAMD");
     is(f, "iommu", NULL, GPUP_FINDING_FAIL, "in the firmware");
     fake_order(f, "file /proc/cmdline iommu=off");
@@ -107,6 +118,88 @@ static void drivers(struct fake *f, gconstpointer data)
     fake_order(f, "add 0000:42:00.0 vendor=0x1002 device=0x74a1 class=0x120000 totalvfs=8 "
                   "driver=amdgpu");
     is(f, "driver", "0000:42:00.0", GPUP_FINDING_WARN, "load gim");
+    fake_order(f, "add 0000:43:00.0 vendor=0x10de device=0x27b8 class=0x030200 totalvfs=32 "
+                  "driver=nouveau");
+    is(f, "driver", "0000:43:00.0", GPUP_FINDING_FAIL, "driver nouveau makes no vGPUs");
+    is(f, "driver", "0000:43:00.0", GPUP_FINDING_FAIL, "install the vGPU host driver");
+}
+
+/* How each vendor's driver lets partitions be made and sized. */
+static void interfaces(struct fake *f, gconstpointer data)
+{
+    static const struct {
+        const char *gpu;
+        enum gpup_finding_level level;
+        const char *part;
+    } cases[] = {
+        {"vendor=0x8086 device=0xe212 totalvfs=24 driver=xe vram=0x380000000", GPUP_FINDING_OK,
+         "sizes and time slices per VF by sriov_admin"},
+        {"vendor=0x8086 device=0xe212 totalvfs=24 driver=xe vram=0x380000000 xe=admin-novram",
+         GPUP_FINDING_OK, "sizes too from Linux 7.0 on"},
+        {"vendor=0x8086 device=0xe212 totalvfs=24 driver=xe vram=0x380000000 xe=debugfs",
+         GPUP_FINDING_OK, "by debugfs"},
+        {"vendor=0x8086 device=0xe212 totalvfs=24 driver=xe xe=none", GPUP_FINDING_WARN,
+         "mount debugfs"},
+        {"vendor=0x1002 device=0x7461 totalvfs=16 driver=gim vf_num=4", GPUP_FINDING_OK,
+         "by debugfs"},
+        {"vendor=0x1002 device=0x7461 totalvfs=16 driver=gim vf_num=4 no-debugfs=1",
+         GPUP_FINDING_WARN, "asymmetric_fb"},
+        {"vendor=0x10de device=0x25b6 totalvfs=16 offset=4 driver=nvidia no-tools=1",
+         GPUP_FINDING_FAIL, "sriov-manage is not there"},
+        {"vendor=0x10de device=0x25b6 totalvfs=16 offset=4 driver=nvidia", GPUP_FINDING_OK,
+         "the driver's own VFIO"},
+        {"vendor=0x10de device=0x25b6 totalvfs=16 offset=4 driver=nvidia nvidia=mdev",
+         GPUP_FINDING_OK, "as mediated devices"},
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        fake_order(f, "add " GPU " class=0x030000 %s", cases[i].gpu);
+        is(f, "interface", GPU, cases[i].level, cases[i].part);
+        fake_order(f, "remove " GPU);
+        if (g_str_has_prefix(cases[i].gpu, "vendor=0x1002"))
+            fake_order(f, "drop /sys/kernel/debug/gim/" GPU);
+    }
+}
+
+/* Whatever is not in order says what to change. */
+static void all_say_what_to_do(struct fake *f, gconstpointer data)
+{
+    static const char *const gpus[] = {
+        "0000:03:00.0 vendor=0x8086 device=0x56c0 class=0x038000 totalvfs=31",
+        "0000:04:00.0 vendor=0x8086 device=0x56c0 class=0x038000 driver=xe",
+        "0000:05:00.0 vendor=0x8086 device=0xe212 class=0x030000 totalvfs=24 driver=xe xe=none",
+        "0000:41:00.0 vendor=0x10de device=0x25b6 class=0x030200 totalvfs=16 driver=nvidia "
+        "ordinary=1",
+        "0000:42:00.0 vendor=0x10de device=0x27b8 class=0x030200 totalvfs=32 driver=nouveau",
+        "0000:61:00.0 vendor=0x1002 device=0x74a1 class=0x120000 totalvfs=8 driver=amdgpu",
+        "0000:62:00.0 vendor=0x1002 device=0x7461 class=0x038000 totalvfs=16 driver=gim vf_num=4 "
+        "no-debugfs=1",
+        "0000:71:00.0 vendor=0x1234 device=0x2222 class=0x030000 totalvfs=4 driver=x",
+    };
+    g_autoptr(GPtrArray) findings = NULL;
+    unsigned wrong = 0;
+
+    fake_order(f, "bridge 0000:00:01.0 acs=none");
+    for (gsize i = 0; i < G_N_ELEMENTS(gpus); i++)
+        fake_order(f, "add %s", gpus[i]);
+    fake_order(f, "resource 0000:71:00.0 0");
+    fake_order(f, "drop /sys/class/iommu/dmar0");
+    fake_order(f, "drop /sys/bus/pci/drivers/vfio-pci");
+    fake_order(f, "file /sys/module/apparmor/parameters/enabled Y");
+    fake_order(f, "file /etc/apparmor.d/abstractions/libvirt-qemu x");
+    fake_order(f, "file /sys/fs/selinux/enforce 1");
+    fake_order(f, "file /sys/kernel/security/lockdown none [integrity] confidentiality");
+    findings = gpup_check(&f->system);
+    for (guint i = 0; i < findings->len; i++) {
+        const struct gpup_finding *found = findings->pdata[i];
+
+        if (found->level == GPUP_FINDING_OK)
+            continue;
+        wrong++;
+        if (!found->fix || !*found->fix)
+            g_error("%s: '%s' does not say what to do", found->id, found->text);
+    }
+    g_assert_cmpuint(wrong, >, 15);
 }
 
 static void models(struct fake *f, gconstpointer data)
@@ -212,6 +305,8 @@ int main(int argc, char **argv)
         {"/check/no-iommu", no_iommu},
         {"/check/firmware", firmware},
         {"/check/drivers", drivers},
+        {"/check/interfaces", interfaces},
+        {"/check/all-say-what-to-do", all_say_what_to_do},
         {"/check/models", models},
         {"/check/groups", groups},
         {"/check/bridges", bridges},

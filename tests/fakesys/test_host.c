@@ -274,6 +274,40 @@ static void driver_late_at_boot(struct fixture *f, gconstpointer data)
     g_assert_false(gpu(f, GPU)->foreign);
 }
 
+#define CARD "0000:41:00.0"
+
+static bool has_type(struct fixture *f, const char *vf, const char *type)
+{
+    g_autofree char *text =
+        fake_read(&f->fake, "sys/bus/pci/devices/%s/nvidia/current_vgpu_type", vf);
+
+    return g_strcmp0(text, type) == 0;
+}
+
+/* Its module was loaded anew: what it lost is set again, as soon as it has taken the GPU. */
+static void driver_loaded_anew(struct fixture *f, gconstpointer data)
+{
+    gint64 until = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+
+    fake_order(&f->fake, "add " CARD " vendor=0x10de device=0x25b6 class=0x030200 totalvfs=16 "
+                         "offset=4 driver=nvidia uuid=0a1b profile=A2");
+    boot(f);
+    partition(f, CARD, 4);
+    g_assert_true(has_type(f, "0000:41:00.7", "746"));
+    fake_order(&f->fake, "nvidia " CARD " reload");
+    g_assert_false(has_type(f, "0000:41:00.7", "746"));
+    gpup_host_driver_bound(f->host, "0000:ff:00.0"); /* none of ours */
+    gpup_host_driver_bound(f->host, CARD);
+    while (!has_type(f, "0000:41:00.7", "746") || gpu(f, CARD)->changing) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_cmpint(gpu(f, CARD)->mode, ==, GPUP_MODE_PARTITIONED);
+    g_assert_cmpuint(gpu(f, CARD)->n_slots, ==, 4);
+    g_assert_false(gpu(f, CARD)->foreign);
+    g_assert_false(has_problem(f, "41:00.0"));
+}
+
 static int pass_through(struct fixture *f, const char *id, bool on)
 {
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
@@ -348,6 +382,7 @@ int main(int argc, char **argv)
         {"/host/previewed", previewed},
         {"/host/driver-fails", driver_fails_at_boot},
         {"/host/driver-late", driver_late_at_boot},
+        {"/host/driver-loaded-anew", driver_loaded_anew},
         {"/host/whole", whole},
         {"/host/settings", settings},
     };
