@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 from faultlib import (BUILD, CARD, GUEST, HARDWARE, LAB, LAST, LOOKER, Seen, assign_to, cases, define,
                       hit_all, inside, kill, names_in, popen, processes, run_and_end, set_up_lab, settled,
@@ -21,6 +22,7 @@ FAKE = "run/fakesys"
 VF = "0000:03:00.1"
 UUID = "11111111-2222-4333-8444-000000000001"
 STARTED = "vm1"  # named by the <hostdev> of VF
+WAITS = "vm2"    # for what vm1 had
 
 DOMAIN = """\
 <domain type='kvm' id='7'><name>%s</name><uuid>%s</uuid>
@@ -307,6 +309,29 @@ def ends():
     }, start, before, prepare_again)
 
 
+def start_waits():
+    """gpup vm start while the only function is being cleared after another VM: it waits, and gets it. (There
+    the start ends: libvirt has no such device.)"""
+    LAB.run("gpup", "gpu", "partition", CARD, "1")
+    define(WAITS)
+    LAB.run("gpup", "assign", WAITS, "--gpu", CARD)
+    inside(PATH[1:]).write_text(DOMAIN, encoding="utf-8")
+    order("hang %s on" % CARD)  # a reset takes its time
+    equal(hook("prepare", "begin", "-").stderr, "")
+    hook("release", "end", "-")
+    wait_for("it is being cleared", lambda: "being cleared" in str(shown()["partitions"]))
+    starting = popen("gpup", "vm", "start", WAITS)
+    time.sleep(1)
+    equal(starting.poll(), None, "it has not waited")
+    order("hang %s off" % CARD)
+    said = starting.communicate(timeout=60)[0]
+    equal([text for text in ("no partition", "being cleared", "used by") if text in said], [], said)
+    contains(said, WAITS)
+    wait_for("nothing is held", lambda: not [p for p in shown()["partitions"] if p["vm"]])
+    LAB.run("virsh", "undefine", WAITS)
+    LAB.run("gpup", "gpu", "partition", CARD, "0")
+
+
 def every_point_was_hit():
     hit_all(HARDWARE.match)
 
@@ -336,4 +361,5 @@ def set_up():
     settled("at the beginning")
 
 
-run_and_end(set_up, (partition, partition_none, pass_through, start_and_end, every_point_was_hit))
+run_and_end(set_up, (partition, partition_none, pass_through, start_and_end, start_waits,
+                      every_point_was_hit))
