@@ -198,8 +198,7 @@ static int change_work(struct gpup_call *call, struct gpup_error **err)
         return ret;
     take_lines(call, lines);
     if (a->restart) /* the guest is asked: what it has open is its own to save */
-        ret = gpup_restart(call->daemon->restarts, a->vm, call->user,
-                           gpup_call_number(call, "timeout", 60), err);
+        ret = gpup_restart(call->daemon->restarts, a->vm, call->user, gpup_call_timeout(call), err);
     gpup_manager_get(manager, a->vm, &a->after, NULL); /* whoever is answered sees it changed */
     return ret;
 }

@@ -14,6 +14,7 @@
 
 struct gpup_bus {
     struct gpup_daemon *daemon;
+    GDBusConnection *connection; /* borrowed: the process has it */
     GDBusObjectManagerServer *objects;
     GpupManager *manager;
     GHashTable *exported; /* path -> GpupObjectSkeleton *, owned */
@@ -317,6 +318,7 @@ struct gpup_bus *gpup_bus_new(struct gpup_daemon *daemon, GDBusConnection *conne
     g_autoptr(GError) error = NULL;
 
     bus->daemon = daemon;
+    bus->connection = connection;
     bus->exported = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_object_unref);
     bus->objects = g_dbus_object_manager_server_new(ROOT);
     bus->manager = gpup_manager_skeleton_new();
@@ -330,6 +332,11 @@ struct gpup_bus *gpup_bus_new(struct gpup_daemon *daemon, GDBusConnection *conne
     }
     g_dbus_object_manager_server_set_connection(bus->objects, connection);
     return bus;
+}
+
+GDBusConnection *gpup_bus_connection(struct gpup_bus *bus)
+{
+    return bus->connection;
 }
 
 void gpup_bus_free(struct gpup_bus *bus)

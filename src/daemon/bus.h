@@ -11,6 +11,8 @@ struct gpup_bus;
 
 struct gpup_bus *gpup_bus_new(struct gpup_daemon *daemon, GDBusConnection *connection,
                               struct gpup_error **err);
+/* Borrowed. */
+GDBusConnection *gpup_bus_connection(struct gpup_bus *bus);
 void gpup_bus_free(struct gpup_bus *bus);
 
 /* Brings all objects in line with the host and the VMs, soon (many changes, one pass). */

@@ -4,9 +4,13 @@
 #include "core/error.h"
 #include "daemon/authority.h"
 #include "daemon/caller.h"
+#include "gpu/task.h"
 
 #include <errno.h>
 #include <string.h>
+
+#define TIMEOUT   "timeout"
+#define TIMEOUT_S 60
 
 static const char *error_name(const struct gpup_error *error)
 {
@@ -17,6 +21,7 @@ static const char *error_name(const struct gpup_error *error)
     case EBUSY:
     case ENOSPC:
     case EAGAIN:
+    case ECANCELED: /* gpupd is ending */
         return "org.gpup1.Error.Busy";
     case ENOENT:
         return "org.gpup1.Error.NotFound";
@@ -93,11 +98,11 @@ bool gpup_call_is_dry(struct gpup_call *call)
     return gpup_call_flag(call, "dry-run");
 }
 
-guint32 gpup_call_number(struct gpup_call *call, const char *option, guint32 otherwise)
+unsigned gpup_call_timeout(struct gpup_call *call)
 {
-    GVariant *value = g_hash_table_lookup(call->options, option);
+    GVariant *value = g_hash_table_lookup(call->options, TIMEOUT);
 
-    return value ? g_variant_get_uint32(value) : otherwise;
+    return value ? g_variant_get_uint32(value) : TIMEOUT_S;
 }
 
 static bool is_allowed(const char *const *allowed, const char *name, GVariant *value)
@@ -109,6 +114,14 @@ static bool is_allowed(const char *const *allowed, const char *name, GVariant *v
             return strcmp(g_variant_get_type_string(value), *allowed + n + 1) == 0;
     }
     return false;
+}
+
+static int check_timeout(guint32 seconds, struct gpup_error **err)
+{
+    if (seconds >= 1 && seconds <= GPUP_TIMEOUT_MAX_S)
+        return 0;
+    return gpup_error_set(err, EINVAL, "a guest is waited for 1 to %u seconds, not %u",
+                          GPUP_TIMEOUT_MAX_S, seconds);
 }
 
 /* The options are the last parameter, where a method has any. */
@@ -128,9 +141,23 @@ static int read_options(struct gpup_call *call, const char *const *allowed, stru
         if (ret == 0 && !is_allowed(allowed, name, value))
             ret = gpup_error_set(err, EINVAL, "there is no option '%s' of type %s", name,
                                  g_variant_get_type_string(value));
+        else if (ret == 0 && strcmp(name, TIMEOUT) == 0)
+            ret = check_timeout(g_variant_get_uint32(value), err);
         g_hash_table_insert(call->options, g_strdup(name), value);
     }
     return ret;
+}
+
+/* True: it is answered. */
+static bool fail_when_ending(struct gpup_call *call)
+{
+    struct gpup_error *error = NULL;
+
+    if (!call->daemon->ending)
+        return false;
+    gpup_error_set(&error, ECANCELED, "gpupd is ending: try again in a moment");
+    gpup_call_fail(call, error);
+    return true;
 }
 
 static void on_user(const char *name, void *data)
@@ -138,7 +165,8 @@ static void on_user(const char *name, void *data)
     struct gpup_call *call = data;
 
     call->user = g_strdup(name);
-    call->run(call);
+    if (!fail_when_ending(call))
+        call->run(call);
 }
 
 static void authorised(void *data)
@@ -152,7 +180,8 @@ static void also_authorised(void *data)
 {
     struct gpup_call *call = data;
 
-    call->run(call);
+    if (!fail_when_ending(call))
+        call->run(call);
 }
 
 void gpup_call_also(struct gpup_call *call, const char *action,
@@ -199,6 +228,7 @@ static void work_done(GObject *source, GAsyncResult *result, void *data)
     struct gpup_call *call = data;
     struct gpup_error *error = g_task_propagate_pointer(G_TASK(result), NULL);
 
+    call->daemon->working--;
     if (error)
         gpup_call_fail(call, error);
     else if (call->worked)
@@ -215,6 +245,43 @@ void gpup_call_work(struct gpup_call *call,
 
     call->work = work;
     call->worked = worked;
+    call->daemon->working++;
     g_task_set_task_data(task, call, NULL);
-    g_task_run_in_thread(task, work_in_thread);
+    gpup_task_run(task, work_in_thread);
+}
+
+/* ---- what is tried again ---- */
+
+struct repeat {
+    struct gpup_daemon *daemon;
+    struct gpup_call *call;
+    bool (*again)(struct gpup_call *call);
+};
+
+static void repeat_free(void *data)
+{
+    struct repeat *r = data;
+
+    r->daemon->working--;
+    g_free(r);
+}
+
+static gboolean repeat(void *data)
+{
+    struct repeat *r = data;
+
+    return !fail_when_ending(r->call) && r->again(r->call) ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+}
+
+void gpup_call_repeat(struct gpup_call *call, unsigned ms, bool (*again)(struct gpup_call *call))
+{
+    struct gpup_daemon *daemon = call->daemon;
+    struct repeat *r;
+
+    if (!again(call))
+        return;
+    r = g_new(struct repeat, 1);
+    *r = (struct repeat){daemon, call, again};
+    daemon->working++;
+    g_timeout_add_full(G_PRIORITY_DEFAULT, ms, repeat, r, repeat_free);
 }

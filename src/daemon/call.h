@@ -39,12 +39,18 @@ void gpup_call_also(struct gpup_call *call, const char *action,
                     void (*next)(struct gpup_call *call));
 
 bool gpup_call_flag(struct gpup_call *call, const char *option);
-guint32 gpup_call_number(struct gpup_call *call, const char *option, guint32 otherwise);
+/* Its option "timeout": how many seconds a guest is waited for. */
+#define GPUP_TIMEOUT_MAX_S 86400u
+unsigned gpup_call_timeout(struct gpup_call *call);
 
 /* Runs `work` in a thread, then `worked` (NULL: answers). A failure answers with it. */
 void gpup_call_work(struct gpup_call *call,
                     int (*work)(struct gpup_call *call, struct gpup_error **err),
                     void (*worked)(struct gpup_call *call));
+
+/* Calls `again`, at once and then every so many ms, until it returns false: then it has answered,
+ * or gone on. */
+void gpup_call_repeat(struct gpup_call *call, unsigned ms, bool (*again)(struct gpup_call *call));
 
 /* Nothing but saying what would be done. */
 bool gpup_call_is_dry(struct gpup_call *call);

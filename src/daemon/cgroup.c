@@ -132,7 +132,7 @@ static void describe(struct gpup_cgroups *c)
 
 struct gpup_cgroups *gpup_cgroups_new(const char *mount)
 {
-    struct gpup_cgroups *c = g_new0(struct gpup_cgroups, 1);
+    struct gpup_cgroups *c = g_atomic_rc_box_new0(struct gpup_cgroups);
 
     c->mount = mount ? g_strdup(mount) : find_mount();
     c->base = c->mount ? make_base(c->mount) : NULL;
@@ -146,14 +146,24 @@ struct gpup_cgroups *gpup_cgroups_new(const char *mount)
     return c;
 }
 
-void gpup_cgroups_free(struct gpup_cgroups *c)
+struct gpup_cgroups *gpup_cgroups_ref(struct gpup_cgroups *c)
 {
-    if (!c)
-        return;
+    return g_atomic_rc_box_acquire(c);
+}
+
+static void clear(void *data)
+{
+    struct gpup_cgroups *c = data;
+
     g_free(c->mount);
     g_free(c->base);
     g_free(c->problem);
-    g_free(c);
+}
+
+void gpup_cgroups_free(struct gpup_cgroups *c)
+{
+    if (c)
+        g_atomic_rc_box_release_full(c, clear);
 }
 
 const char *gpup_cgroups_problem(const struct gpup_cgroups *c)

@@ -11,13 +11,16 @@ struct gpup_error;
 
 /*
  * One cgroup (v2) for each partition's renderer, in `partitions` beside gpupd's own group in its
- * slice, or below /gpup.slice. What the system does not offer is left out and told.
+ * slice, or below /gpup.slice. What the system does not offer is left out and told. May be used by
+ * several threads at once.
  */
 struct gpup_cgroups;
 
 /* `mount` is a cgroup2 mount point, or NULL to look for one. Never fails: without any, nothing is
  * placed. */
 struct gpup_cgroups *gpup_cgroups_new(const char *mount);
+/* Another reference, to be freed too. */
+struct gpup_cgroups *gpup_cgroups_ref(struct gpup_cgroups *cgroups);
 void gpup_cgroups_free(struct gpup_cgroups *cgroups);
 
 /* Why nothing, or not all, can be held; NULL when all can. Borrowed. */
@@ -26,7 +29,7 @@ const char *gpup_cgroups_problem(const struct gpup_cgroups *cgroups);
 /*
  * Makes the group of a partition with its limits (memory in bytes; the compute share of n_cpus
  * CPUs, NULL for none) and returns its open directory, or -1 when the system has none. Works on an
- * existing group too.
+ * existing group too. May block: less memory than is in use is made free by whoever writes that.
  */
 int gpup_cgroups_open(struct gpup_cgroups *cgroups, const char *adapter, uint64_t memory,
                       const struct gpup_share *compute, unsigned n_cpus);

@@ -2,6 +2,7 @@
 #include "daemon/claim.h"
 
 #include "core/error.h"
+#include "core/units.h"
 #include "daemon/keyfile.h"
 #include "fault/fault.h"
 
@@ -126,6 +127,30 @@ void gpup_claim_forget(const char *run_dir, const char *adapter)
         g_warning("%s", gpup_error_message(err));
 }
 
+/* No GPU has as much: sums of such numbers do not overflow. */
+#define MOST_MEMORY (UINT64_C(1) << 50)
+
+static bool makes_sense(const struct gpup_claim *c)
+{
+    for (int r = 0; r < GPUP_RESOURCES; r++) {
+        const struct gpup_share *s = &c->grant.share[r];
+        uint64_t most = r == GPUP_VRAM ? MOST_MEMORY : GPUP_PPM_FULL;
+
+        if (s->min > most || s->weight > most || s->cap > most)
+            return false;
+    }
+    return c->vm && c->uuid && c->gpu && c->domain >= -1 && c->renderer >= 0;
+}
+
+/* False: it is no number of a slot, or of slots. */
+static bool load_slot(GKeyFile *file, const char *name, unsigned *n)
+{
+    guint64 value = g_key_file_get_uint64(file, GROUP, name, NULL);
+
+    *n = (unsigned)MIN(value, GPUP_MAX_SLOTS);
+    return value <= GPUP_MAX_SLOTS;
+}
+
 static struct gpup_claim *load(GKeyFile *file, const char *adapter)
 {
     g_autoptr(gpup_claim) c = g_new0(struct gpup_claim, 1);
@@ -137,8 +162,8 @@ static struct gpup_claim *load(GKeyFile *file, const char *adapter)
     c->vm = g_key_file_get_string(file, GROUP, "vm", NULL);
     c->uuid = g_key_file_get_string(file, GROUP, "uuid", NULL);
     c->gpu = g_key_file_get_string(file, GROUP, "gpu", NULL);
-    c->slot = (unsigned)g_key_file_get_uint64(file, GROUP, "slot", NULL);
-    c->count = (unsigned)g_key_file_get_uint64(file, GROUP, "count", NULL);
+    if (!load_slot(file, "slot", &c->slot) || !load_slot(file, "count", &c->count))
+        return NULL;
     c->domain = g_key_file_get_integer(file, GROUP, "domain", NULL);
     c->started = g_key_file_get_boolean(file, GROUP, "started", NULL);
     c->by_hand = g_key_file_get_boolean(file, GROUP, "by-hand", NULL);
@@ -154,15 +179,23 @@ static struct gpup_claim *load(GKeyFile *file, const char *adapter)
         if (!load_share(text, &c->grant.share[r]))
             return NULL;
     }
-    return c->vm && c->uuid && c->gpu ? g_steal_pointer(&c) : NULL;
+    return makes_sense(c) ? g_steal_pointer(&c) : NULL;
 }
 
-static bool is_of_another_boot(GKeyFile *file)
+enum boot {
+    THIS_BOOT,
+    ANOTHER_BOOT,
+    NO_BOOT /* that one cannot be */
+};
+
+static enum boot boot_of(GKeyFile *file)
 {
     g_autofree char *boot = g_key_file_get_string(file, GROUP, "boot", NULL);
     g_autofree char *now = boot_id();
 
-    return boot && strcmp(boot, now) != 0;
+    if (boot && strcmp(boot, now) == 0)
+        return THIS_BOOT;
+    return boot && g_uuid_string_is_valid(boot) ? ANOTHER_BOOT : NO_BOOT;
 }
 
 /* NULL without an error: it is not of this boot. */
@@ -172,16 +205,18 @@ static struct gpup_claim *load_one(const char *run_dir, const char *adapter,
     g_autofree char *path = reservation_path(run_dir, adapter);
     g_autoptr(GKeyFile) file = NULL;
     struct gpup_claim *claim;
+    enum boot boot;
 
     if (gpup_keyfile_read(path, GROUP, &file, err) < 0)
         return NULL;
-    if (is_of_another_boot(file)) {
+    boot = boot_of(file);
+    if (boot == ANOTHER_BOOT) {
         gpup_claim_forget(run_dir, adapter);
         return NULL;
     }
-    claim = load(file, adapter);
+    claim = boot == THIS_BOOT ? load(file, adapter) : NULL;
     if (!claim)
-        gpup_keyfile_set_aside(path, "something is missing in it", err);
+        gpup_keyfile_set_aside(path, "something is missing in it, or makes no sense", err);
     return claim;
 }
 

@@ -22,6 +22,9 @@ struct gpup_daemon {
     struct gpup_vms *vms;
     struct gpup_restarts *restarts;
     struct gpup_bus *bus;
+    bool ending;           /* nothing new is begun (ending.h) */
+    bool flushed;          /* what was answered has left, when ending */
+    guint working;         /* workers and waits of calls (call.h) and restarts */
     guint checking;        /* soon (provisional.c) */
     bool adopting;         /* a VM that runs without a claim is being looked at */
     GHashTable *adopted;   /* UUID -> when libvirt was asked for it (gint64 *): those that were */

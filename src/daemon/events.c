@@ -22,6 +22,7 @@
 #define VERSION   "1"
 #define FIELDS    10
 #define MAX_TEXT  2000u
+#define MAX_ID    (G_GUINT64_CONSTANT(1) << 62) /* there is always a next one */
 #define REPEAT_US (600 * G_USEC_PER_SEC)
 #define LOG_FIELD(name, text)                                                                      \
     {                                                                                              \
@@ -118,6 +119,25 @@ static bool read_numbers(char *const *fields, guint64 numbers[4])
         if (!g_ascii_string_to_unsigned(fields[i], 10, 0, G_MAXINT64, &numbers[i], NULL))
             return false;
     }
+    return numbers[0] < MAX_ID && numbers[3] < G_MAXINT64;
+}
+
+/* A sign behind the last backslash is missing. */
+static bool is_cut(const char *field)
+{
+    size_t n = strlen(field), backslashes = 0;
+
+    while (backslashes < n && field[n - backslashes - 1] == '\\')
+        backslashes++;
+    return backslashes % 2 == 1;
+}
+
+static bool are_texts(char *const *fields)
+{
+    for (; *fields; fields++) {
+        if (is_cut(*fields))
+            return false;
+    }
     return true;
 }
 
@@ -131,7 +151,7 @@ static struct event *read_line(const char *line)
 
     if (g_strv_length(fields) != FIELDS || strcmp(fields[0], VERSION) != 0 ||
         !read_numbers(fields + 1, numbers) || !read_kind(fields[5], &kind) ||
-        !g_utf8_validate(line, -1, NULL))
+        !are_texts(fields + 6) || !g_utf8_validate(line, -1, NULL))
         return NULL;
     e = g_new0(struct event, 1);
     *e = (struct event){.id = numbers[0],

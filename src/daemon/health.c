@@ -128,6 +128,7 @@ static void load(struct gpup_health *h)
     g_autoptr(GKeyFile) file = NULL;
     GPUP_AUTO_ERROR err = NULL;
     g_auto(GStrv) groups = NULL;
+    gint64 since;
 
     if (!g_file_test(h->path, G_FILE_TEST_EXISTS))
         return;
@@ -135,7 +136,13 @@ static void load(struct gpup_health *h)
         g_warning("%s", gpup_error_message(err));
         return;
     }
-    h->since = g_key_file_get_int64(file, GROUP, "since", NULL);
+    since = g_key_file_get_int64(file, GROUP, "since", NULL);
+    if (since <= 0) {
+        gpup_keyfile_set_aside(h->path, "it does not say since when it counts", &err);
+        g_warning("%s", gpup_error_message(err));
+        return;
+    }
+    h->since = MIN(since, h->since); /* the clock was set back */
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group; group++) {
         if (g_str_has_prefix(*group, GPU_PREFIX)) {

@@ -176,6 +176,11 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
     return h;
 }
 
+bool gpup_host_is_busy(struct gpup_host *h)
+{
+    return gpup_inventory_is_busy(h->inventory);
+}
+
 void gpup_host_free(struct gpup_host *h)
 {
     if (!h)

@@ -41,6 +41,8 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
                                 const struct gpup_folders *folders, gpup_host_changed changed,
                                 void *data, struct gpup_error **err);
 void gpup_host_free(struct gpup_host *host);
+/* Something is being done to a GPU, by a thread that uses the host's folders and configuration. */
+bool gpup_host_is_busy(struct gpup_host *host);
 
 /* From now on tells what VMs got, gave back and were refused. Borrowed; either may be NULL. */
 void gpup_host_record(struct gpup_host *host, struct gpup_events *events,

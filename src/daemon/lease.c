@@ -6,6 +6,7 @@
 #include "daemon/peer.h"
 #include "daemon/renderer.h"
 #include "fault/fault.h"
+#include "gpu/task.h"
 #include "sandbox/sandbox.h"
 #include "wire/gpu_time.h"
 #include "wire/render.h"
@@ -239,19 +240,58 @@ static uint64_t memory_of(const struct gpup_claim *claim)
  * takes for itself must meet RLIMIT_DATA first. */
 #define FILES (UINT64_C(256) << 20)
 
-/* The group of its renderer with the grant's limits; open, or -1. */
-static int open_group(struct gpup_lease *lease, const struct gpup_claim *claim,
-                      const struct gpup_gpu *gpu)
+/* What its renderer's group is limited to. The kernel may take its time over that: it is set by
+ * threads, of which each has its own copy. */
+struct limits {
+    struct gpup_cgroups *cgroups;
+    char adapter[37];
+    uint64_t memory;
+    struct gpup_share compute; /* of this many CPUs; of 0: it is a GPU's, and not set here */
+    unsigned cpus;
+    char *gpu; /* its address, or NULL: it has no memory of its own */
+    uint64_t vram;
+};
+
+static void limits_free(void *data)
+{
+    struct limits *limits = data;
+
+    gpup_cgroups_free(limits->cgroups);
+    g_free(limits->gpu);
+    g_free(limits);
+}
+
+static unsigned cpus_of(const struct gpup_lease *lease)
 {
     unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
-    int group = gpup_cgroups_open(lease->setup.cgroups, lease->adapter, memory_of(claim) + FILES,
-                                  gpu->node ? NULL : &claim->grant.share[GPUP_COMPUTE],
-                                  cpus > 0 ? cpus : g_get_num_processors());
 
-    /* beside what is charged a driver has something of its own there too */
-    if (group >= 0 && gpu->node)
-        gpup_cgroups_limit_gpu(lease->setup.cgroups, lease->adapter, gpu->id,
-                               claim->grant.share[GPUP_VRAM].min + FILES);
+    return cpus > 0 ? cpus : g_get_num_processors();
+}
+
+static struct limits *limits_new(const struct gpup_lease *lease, const struct gpup_claim *claim,
+                                 const struct gpup_gpu *gpu)
+{
+    struct limits *limits = g_new0(struct limits, 1);
+
+    *limits = (struct limits){.cgroups = gpup_cgroups_ref(lease->setup.cgroups),
+                              .memory = memory_of(claim) + FILES,
+                              .compute = claim->grant.share[GPUP_COMPUTE],
+                              .cpus = gpu->node ? 0 : cpus_of(lease),
+                              .gpu = gpu->node ? g_strdup(gpu->id) : NULL,
+                              /* beside what is charged a driver has something of its own there */
+                              .vram = claim->grant.share[GPUP_VRAM].min + FILES};
+    g_strlcpy(limits->adapter, claim->adapter, sizeof(limits->adapter));
+    return limits;
+}
+
+/* The group with these limits; open, or -1. */
+static int open_group(const struct limits *limits)
+{
+    int group = gpup_cgroups_open(limits->cgroups, limits->adapter, limits->memory,
+                                  limits->cpus > 0 ? &limits->compute : NULL, limits->cpus);
+
+    if (group >= 0 && limits->gpu)
+        gpup_cgroups_limit_gpu(limits->cgroups, limits->adapter, limits->gpu, limits->vram);
     return group;
 }
 
@@ -271,13 +311,52 @@ static void limit_memory(struct gpup_lease *lease, uint64_t memory)
                   lease->adapter, g_strerror(errno));
 }
 
-static void limit_renderer(struct gpup_lease *lease, const struct gpup_claim *claim)
+static void limit_in_thread(GTask *task, void *source, void *data, GCancellable *cancellable)
 {
-    struct gpup_gpu *gpu = gpup_host_gpu_of(lease->setup.host, claim);
-    int group = gpu && lease->renderer >= 0 ? open_group(lease, claim, gpu) : -1;
+    int group = open_group(data);
 
     if (group >= 0)
         close(group);
+    g_task_return_boolean(task, TRUE);
+}
+
+static void limit_renderer(struct gpup_lease *lease);
+
+/* One at a time, so that the last one counts. */
+static void limited(GObject *source, GAsyncResult *result, void *data)
+{
+    struct gpup_lease *lease = data;
+    bool again = lease->limit_again;
+
+    lease->limiting = lease->limit_again = false;
+    if (again && lease->sock >= 0)
+        limit_renderer(lease);
+    gpup_lease_unref(lease);
+}
+
+static void limit_group(struct gpup_lease *lease, const struct gpup_claim *claim,
+                        const struct gpup_gpu *gpu)
+{
+    g_autoptr(GTask) task = NULL;
+
+    lease->limit_again = lease->limiting || lease->starting;
+    if (lease->limit_again)
+        return;
+    lease->limiting = true;
+    task = g_task_new(NULL, NULL, limited, g_rc_box_acquire(lease));
+    g_task_set_task_data(task, limits_new(lease, claim, gpu), limits_free);
+    gpup_task_run(task, limit_in_thread);
+}
+
+static void limit_renderer(struct gpup_lease *lease)
+{
+    struct gpup_claim *claim = gpup_host_claim(lease->setup.host, lease->adapter);
+    struct gpup_gpu *gpu = claim ? gpup_host_gpu_of(lease->setup.host, claim) : NULL;
+
+    if (!gpu)
+        return;
+    if (lease->renderer >= 0 || lease->starting)
+        limit_group(lease, claim, gpu);
     limit_memory(lease, memory_of(claim));
 }
 
@@ -292,7 +371,7 @@ void gpup_lease_regrant(struct gpup_lease *lease)
     fill_grant(&lease->setup, claim, &m);
     if (lease->takes_time) /* it knows what a grant without a question means too */
         gpup_seqpacket_send(lease->sock, &m, sizeof(m), NULL, 0, MSG_DONTWAIT);
-    limit_renderer(lease, claim);
+    limit_renderer(lease);
     if (!lease->arbiter)
         return;
     request = gpup_arbiters_request(&claim->grant);
@@ -304,6 +383,7 @@ void gpup_lease_regrant(struct gpup_lease *lease)
 struct start {
     struct gpup_lease *lease;
     struct gpup_renderer_spec *spec;
+    struct limits *limits;
     struct gpup_renderer renderer;
     struct gpup_error *error;
 };
@@ -313,6 +393,7 @@ static void start_free(void *data)
     struct start *start = data;
 
     gpup_renderer_spec_free(start->spec);
+    limits_free(start->limits);
     gpup_error_free(start->error);
     gpup_lease_unref(start->lease);
     g_free(start);
@@ -322,6 +403,7 @@ static void start_in_thread(GTask *task, void *source, void *data, GCancellable 
 {
     struct start *start = data;
 
+    start->spec->cgroup_fd = open_group(start->limits);
     g_task_return_int(task, gpup_renderer_start(start->spec, &start->renderer, &start->error));
 }
 
@@ -436,6 +518,8 @@ static void started(GObject *source, GAsyncResult *result, void *data)
         hand_over(lease, &start->renderer);
         if (lease->sock < 0)
             gpup_lease_kill_renderer(lease);
+        else if (lease->limit_again) /* its grant has changed meanwhile */
+            limit_renderer(lease);
         return;
     }
     if (lease->sock < 0)
@@ -460,14 +544,13 @@ static struct gpup_renderer_spec *make_spec(struct gpup_lease *lease,
                                             const struct gpup_gpu *gpu)
 {
     struct gpup_renderer_spec *spec = g_new0(struct gpup_renderer_spec, 1);
-    unsigned cpus = gpup_host_config(lease->setup.host)->software_cpus;
 
     spec->program = g_strdup(lease->setup.renderer);
     spec->user = g_strdup(lease->setup.render_user);
     spec->node = g_strdup(gpu->node);
     /* whatever its cap is now: that can be changed while it runs */
-    spec->threads = cpus > 0 ? cpus : g_get_num_processors();
-    spec->cgroup_fd = open_group(lease, claim, gpu);
+    spec->threads = cpus_of(lease);
+    spec->cgroup_fd = -1;
     spec->memory = lease->memory = memory_of(claim);
     return spec;
 }
@@ -506,8 +589,9 @@ void gpup_lease_want_renderer(struct gpup_lease *lease)
     start = g_new0(struct start, 1);
     start->lease = g_rc_box_acquire(lease);
     start->spec = make_spec(lease, claim, gpu);
+    start->limits = limits_new(lease, claim, gpu);
     lease->starting = true;
     task = g_task_new(NULL, NULL, started, NULL);
     g_task_set_task_data(task, start, start_free);
-    g_task_run_in_thread(task, start_in_thread);
+    gpup_task_run(task, start_in_thread);
 }

@@ -16,6 +16,8 @@ struct gpup_lease {
     uint64_t memory;    /* bytes that it may take for itself; 0: not known */
     uint64_t oom_kills; /* of its group, when that was last looked at */
     bool starting;      /* one is on its way */
+    bool limiting;      /* its group's limits are being set, */
+    bool limit_again;   /* and have to be set once more */
     char ended[80];     /* how the last one ended, where that says something; "" */
     gint64 window;      /* when counting starts began, and how many there were since */
     unsigned starts;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
 #include "daemon/bus.h"
+#include "daemon/ending.h"
 #include "daemon/provisional.h"
 #include "daemon/reconcile.h"
 #include "daemon/restart.h"
@@ -9,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BUS_NAME    "org.gpup1"
 #define RECONCILE_S 5
@@ -52,6 +54,8 @@ static gboolean on_reconcile(void *data)
 {
     struct gpupd *g = data;
 
+    if (g->daemon.ending)
+        return G_SOURCE_CONTINUE;
     gpup_sweep(&g->daemon);
     if (gpup_reconcile(&g->daemon))
         gpup_vms_refresh(g->daemon.vms);
@@ -188,6 +192,11 @@ static void stop(struct gpupd *g)
 {
     struct gpup_daemon *d = &g->daemon;
 
+    if (d->vms && !gpup_daemon_end(d)) {
+        g_message("something that was under way does not end: the next gpupd sees to it");
+        gpup_health_flush(d->health);
+        _exit(g->status);
+    }
     g_clear_handle_id(&g->name, g_bus_unown_name);
     gpup_bus_free(d->bus);
     d->bus = NULL;

@@ -112,18 +112,17 @@ static int power_off_work(struct gpup_call *call, struct gpup_error **err)
 #define CLEARING_S 30
 
 /* Hardware that a VM had is reset first. */
-static gboolean try_partition(void *data)
+static bool try_partition(struct gpup_call *call)
 {
-    struct gpup_call *call = data;
     struct gpup_gpu *gpu = gpu_of(call);
 
     for (size_t i = 0; gpu && i < gpu->n_slots; i++) {
         if (strcmp(gpu->slots[i].adapter, GPUP_CLEARING) == 0 &&
             call->waited++ < CLEARING_S * 1000 / GPUP_CLEARING_LOOK_MS)
-            return G_SOURCE_CONTINUE;
+            return true;
     }
     partition(call);
-    return G_SOURCE_REMOVE;
+    return false;
 }
 
 static void powered_off(struct gpup_call *call)
@@ -137,8 +136,7 @@ static void powered_off(struct gpup_call *call)
         gpup_call_line(call, "%s: powered off; it is not started again by itself",
                        (const char *)holders->pdata[i]);
     }
-    if (try_partition(call) == G_SOURCE_CONTINUE)
-        g_timeout_add(GPUP_CLEARING_LOOK_MS, try_partition, call);
+    gpup_call_repeat(call, GPUP_CLEARING_LOOK_MS, try_partition);
 }
 
 static void dry_power_off(struct gpup_call *call, const struct gpup_gpu *gpu)

@@ -151,7 +151,7 @@ static gboolean check(void *data)
     struct move *move;
 
     d->checking = 0;
-    if (d->moving || !d->vms || !gpup_vms_known(d->vms))
+    if (d->moving || d->ending || !d->vms || !gpup_vms_known(d->vms))
         return G_SOURCE_REMOVE;
     move = next_move(d);
     if (!move)
@@ -171,9 +171,6 @@ void gpup_provisional_check(struct gpup_daemon *d)
 
 void gpup_provisional_end(struct gpup_daemon *d)
 {
-    g_clear_handle_id(&d->checking, g_source_remove);
-    while (d->moving)
-        g_main_context_iteration(NULL, TRUE);
     g_clear_handle_id(&d->checking, g_source_remove);
     g_clear_pointer(&d->unmovable, g_hash_table_unref);
 }

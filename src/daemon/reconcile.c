@@ -101,7 +101,7 @@ static void adopt(struct gpup_daemon *d)
 {
     GPtrArray *vms = gpup_vms_list(d->vms);
 
-    for (guint i = 0; !d->adopting && i < vms->len; i++) {
+    for (guint i = 0; !d->adopting && !d->ending && i < vms->len; i++) {
         const struct gpup_vm *vm = vms->pdata[i];
         g_autoptr(GTask) task = NULL;
         struct adoption *a;

@@ -2,8 +2,10 @@
 #include "daemon/restart.h"
 
 #include "core/error.h"
+#include "daemon/call.h"
 #include "daemon/keyfile.h"
 #include "fault/fault.h"
+#include "gpu/task.h"
 
 #include <errno.h>
 #include <gio/gio.h>
@@ -57,6 +59,19 @@ static int save(const struct gpup_restarts *all, const struct restart *r, struct
     return gpup_keyfile_write(path, file, err);
 }
 
+static void tell(const struct gpup_restarts *all, const char *vm, const char *text)
+{
+    gpup_events_add(all->daemon->events, GPUP_EVENT_PROBLEM, GPUP_BY_GPUPD, NULL, vm,
+                    "a restart that was cut off is not gone on with: %s", text);
+}
+
+static bool is_whole(const struct restart *r)
+{
+    gint64 latest = g_get_monotonic_time() + GPUP_TIMEOUT_MAX_S * G_GINT64_CONSTANT(1000000);
+
+    return r->vm && r->user && r->domain > 0 && r->until > 0 && r->until <= latest;
+}
+
 /* NULL: it was set aside. */
 static struct restart *load(const struct gpup_restarts *all, const char *uuid)
 {
@@ -66,7 +81,7 @@ static struct restart *load(const struct gpup_restarts *all, const char *uuid)
     struct restart *r;
 
     if (gpup_keyfile_read(path, GROUP, &file, &err) < 0) {
-        g_warning("%s", gpup_error_message(err));
+        tell(all, NULL, gpup_error_message(err));
         return NULL;
     }
     r = g_new0(struct restart, 1);
@@ -75,6 +90,11 @@ static struct restart *load(const struct gpup_restarts *all, const char *uuid)
     r->user = g_key_file_get_string(file, GROUP, "user", NULL);
     r->domain = g_key_file_get_integer(file, GROUP, "domain", NULL);
     r->until = g_key_file_get_int64(file, GROUP, "until", NULL);
+    if (!is_whole(r)) {
+        gpup_keyfile_set_aside(path, "something is missing in it, or makes no sense", &err);
+        tell(all, r->vm, gpup_error_message(err));
+        g_clear_pointer(&r, restart_free);
+    }
     return r;
 }
 
@@ -107,6 +127,12 @@ static void end(struct gpup_restarts *all, const char *uuid)
 
 /* ---- doing it ---- */
 
+/* By libvirt, or because gpupd ends. */
+static bool is_cut_off(int ret)
+{
+    return ret == -ENOTCONN || ret == -ECANCELED;
+}
+
 /* That a guest has just ended by itself libvirt notices a moment later. */
 static bool has_ended(struct gpup_manager *manager, const struct restart *r)
 {
@@ -128,7 +154,7 @@ static int stop(struct gpup_manager *manager, const struct restart *r, struct gp
     gint64 left = (r->until - g_get_monotonic_time()) / G_USEC_PER_SEC;
     int ret = gpup_manager_stop(manager, r->uuid, false, (unsigned)CLAMP(left, 1, G_MAXINT), err);
 
-    if (ret == 0 || ret == -ENOTCONN)
+    if (ret == 0 || is_cut_off(ret))
         return ret;
     if (ret != -ETIMEDOUT && has_ended(manager, r)) {
         g_clear_pointer(err, gpup_error_free);
@@ -156,23 +182,28 @@ static int go_through(struct gpup_manager *manager, const struct restart *r,
     GPUP_FAULT("gpupd.restart.stopped");
     ret = gpup_manager_start(manager, r->uuid, NULL, err);
     GPUP_FAULT("gpupd.restart.started");
-    if (ret == 0 || ret == -ENOTCONN)
+    if (ret == 0 || is_cut_off(ret))
         return ret;
     return gpup_error_wrap(err, "the change is made and %s was shut down, but it does not start",
                            r->vm);
 }
 
-/* Where libvirt went away meanwhile, it stays written down. */
+/* Where it was cut off, it stays written down. */
 static int run(struct gpup_restarts *all, const struct restart *r, struct gpup_error **err)
 {
     GPUP_AUTO_ERROR why = NULL;
     int ret = go_through(gpup_vms_manager(all->daemon->vms), r, &why);
 
-    if (ret != -ENOTCONN) {
+    if (!is_cut_off(ret)) {
         forget(all, r->uuid);
         return ret < 0 ? gpup_error_move(err, g_steal_pointer(&why)) : 0;
     }
     g_atomic_int_set(&all->left, 1);
+    if (ret == -ECANCELED)
+        return gpup_error_set(err, EAGAIN,
+                              "the change is made, and gpupd ended while %s was being restarted: "
+                              "it is gone on with as soon as gpupd runs again",
+                              r->vm);
     return gpup_error_set(err, EAGAIN,
                           "the change is made, and libvirt went away while %s was being restarted "
                           "(%s): it is gone on with as soon as libvirt is back",
@@ -192,7 +223,7 @@ int gpup_restart(struct gpup_restarts *all, const char *name, const char *user, 
                           .vm = g_strdup(vm->name),
                           .user = g_strdup(user),
                           .domain = vm->id,
-                          .until = g_get_monotonic_time() + timeout_s * G_USEC_PER_SEC};
+                          .until = g_get_monotonic_time() + (gint64)timeout_s * G_USEC_PER_SEC};
     if (!begin(all, r->uuid))
         return gpup_error_set(err, EBUSY, "%s is being restarted already", r->vm);
     ret = save(all, r, err);
@@ -234,6 +265,7 @@ static void resumed(GObject *source, GAsyncResult *result, void *data)
     struct gpup_error *err = g_task_propagate_pointer(G_TASK(result), NULL);
     const char *vm = r->restart->vm;
 
+    r->all->daemon->working--;
     end(r->all, r->restart->uuid);
     if (!err)
         gpup_events_add(events, GPUP_EVENT_POWER, r->restart->user, NULL, vm,
@@ -254,7 +286,7 @@ static void resume(struct gpup_restarts *all, const char *uuid)
     if (!begin(all, uuid))
         return;
     r = load(all, uuid);
-    if (!r || !r->vm || !r->user || r->until < g_get_monotonic_time() - FORGOTTEN_US) {
+    if (!r || r->until < g_get_monotonic_time() - FORGOTTEN_US) {
         forget(all, uuid);
         end(all, uuid);
         return;
@@ -264,7 +296,8 @@ static void resume(struct gpup_restarts *all, const char *uuid)
     data->restart = g_steal_pointer(&r);
     task = g_task_new(NULL, NULL, resumed, data);
     g_task_set_task_data(task, data, NULL);
-    g_task_run_in_thread(task, resume_in_thread);
+    all->daemon->working++;
+    gpup_task_run(task, resume_in_thread);
 }
 
 void gpup_restarts_resume(struct gpup_restarts *all)
@@ -273,7 +306,8 @@ void gpup_restarts_resume(struct gpup_restarts *all)
     g_autoptr(GDir) dir = NULL;
     const char *name;
 
-    if (!gpup_vms_known(all->daemon->vms) || !g_atomic_int_compare_and_exchange(&all->left, 1, 0))
+    if (all->daemon->ending || !gpup_vms_known(all->daemon->vms) ||
+        !g_atomic_int_compare_and_exchange(&all->left, 1, 0))
         return;
     folder = g_build_filename(all->daemon->folders.run, "restarts", NULL);
     dir = g_dir_open(folder, 0, NULL);

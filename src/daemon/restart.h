@@ -16,7 +16,8 @@ void gpup_restarts_free(struct gpup_restarts *restarts);
 
 /*
  * In a worker: asks the guest of a running VM to shut down (timeout_s at most), and starts it
- * again. user: on whose behalf. -EAGAIN: libvirt went away; it is gone on with when that is back.
+ * again. user: on whose behalf. -EAGAIN: libvirt went away, or gpupd is ending; it is gone on with
+ * when that is back.
  */
 int gpup_restart(struct gpup_restarts *restarts, const char *vm, const char *user,
                  unsigned timeout_s, struct gpup_error **err);

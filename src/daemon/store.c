@@ -168,7 +168,7 @@ static struct gpup_store_entry *read_entry(GKeyFile *file)
     entry->id = g_key_file_get_string(file, GROUP, "id", NULL);
     entry->name = g_key_file_get_string(file, GROUP, "name", NULL);
     entry->count = (unsigned)g_key_file_get_uint64(file, GROUP, "count", NULL);
-    if (entry->key && entry->id && entry->name)
+    if (entry->key && *entry->key && entry->id && entry->name)
         return entry;
     gpup_store_entry_free(entry);
     return NULL;

@@ -35,9 +35,16 @@ void gpup_underway_end(const char *run_dir, const char *address)
 char *gpup_underway_peek(const char *run_dir, const char *address)
 {
     g_autofree char *path = path_of(run_dir, address);
+    g_autoptr(GError) error = NULL;
     char *text = NULL;
 
-    if (!path || !g_file_get_contents(path, &text, NULL, NULL))
-        return NULL;
-    return text;
+    if (!path || g_file_get_contents(path, &text, NULL, &error))
+        return text;
+    if (!g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        GPUP_AUTO_ERROR why = NULL;
+
+        gpup_keyfile_set_aside(path, error->message, &why);
+        g_warning("%s", gpup_error_message(why));
+    }
+    return NULL;
 }

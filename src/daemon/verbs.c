@@ -167,9 +167,8 @@ static int reserve(struct gpup_call *call, const struct gpup_vm *vm, struct gpup
 }
 
 /* What another VM had a moment ago is free in another. */
-static gboolean try_start(void *data)
+static bool try_start(struct gpup_call *call)
 {
-    struct gpup_call *call = data;
     struct gpup_vm *vm = gpup_vms_find(call->daemon->vms, vm_of(call));
     struct gpup_error *error = NULL;
     int ret = 0;
@@ -179,28 +178,27 @@ static gboolean try_start(void *data)
     if (ret == -EBUSY && gpup_host_is_clearing(call->daemon->host) &&
         call->waited++ < GPUP_CLEARING_MS / GPUP_CLEARING_LOOK_MS) {
         gpup_error_free(error);
-        return G_SOURCE_CONTINUE;
+        return true;
     }
     if (ret < 0)
         gpup_call_fail(call, error);
     else
         gpup_call_work(call, start_work, start_worked);
-    return G_SOURCE_REMOVE;
+    return false;
 }
 
 void gpup_verb_start_vm(struct gpup_call *call)
 {
     if (gpup_call_flag(call, "dry-run"))
         start_dry_run(call);
-    else if (try_start(call) == G_SOURCE_CONTINUE)
-        g_timeout_add(GPUP_CLEARING_LOOK_MS, try_start, call);
+    else
+        gpup_call_repeat(call, GPUP_CLEARING_LOOK_MS, try_start);
 }
 
 static int stop_work(struct gpup_call *call, struct gpup_error **err)
 {
     return gpup_manager_stop(gpup_vms_manager(call->daemon->vms), vm_of(call),
-                             gpup_call_flag(call, "power-off"),
-                             gpup_call_number(call, "timeout", 60), err);
+                             gpup_call_flag(call, "power-off"), gpup_call_timeout(call), err);
 }
 
 static void stop_worked(struct gpup_call *call)

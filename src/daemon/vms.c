@@ -19,6 +19,7 @@ struct gpup_vms {
     GHashTable *dirty; /* or these (by UUID) */
     gint64 seen;       /* when all were asked for last (monotonic, us) */
     guint retry;
+    bool ending;
     void (*changed)(void *data);
     void *data;
 };
@@ -131,7 +132,7 @@ static void answered(GObject *source, GAsyncResult *result, void *data)
         g_message("libvirt does not say which VMs there are: %s", error->message);
         vms->all = true; /* what was asked for is not known now */
         vms->known = false;
-        if (vms->connected && vms->retry == 0)
+        if (vms->connected && vms->retry == 0 && !vms->ending)
             vms->retry = g_timeout_add(RETRY_MS, on_retry, vms);
         vms->changed(vms->data);
         return;
@@ -145,7 +146,8 @@ static void work(struct gpup_vms *vms)
     g_autoptr(GTask) task = NULL;
     struct question *q;
 
-    if (vms->working || !vms->manager || (!vms->all && g_hash_table_size(vms->dirty) == 0))
+    if (vms->working || vms->ending || !vms->manager ||
+        (!vms->all && g_hash_table_size(vms->dirty) == 0))
         return;
     vms->working = true;
     q = g_new0(struct question, 1);
@@ -208,15 +210,21 @@ struct gpup_vms *gpup_vms_new(const char *uri, void (*changed)(void *data), void
     return vms;
 }
 
+void gpup_vms_end(struct gpup_vms *vms)
+{
+    vms->ending = true;
+    gpup_manager_end(vms->manager);
+}
+
+bool gpup_vms_are_busy(struct gpup_vms *vms)
+{
+    return vms->working || !gpup_manager_has_ended(vms->manager);
+}
+
 void gpup_vms_free(struct gpup_vms *vms)
 {
     if (!vms)
         return;
-    /* a worker uses the manager: its answer comes first, and asks for nothing more */
-    g_hash_table_remove_all(vms->dirty);
-    vms->all = vms->connected = false;
-    while (vms->working)
-        g_main_context_iteration(NULL, TRUE);
     g_clear_handle_id(&vms->retry, g_source_remove);
     gpup_manager_free(vms->manager);
     g_ptr_array_unref(vms->list);

@@ -12,6 +12,10 @@ struct gpup_vms;
 
 /* changed: the list, or the connection, is different now. */
 struct gpup_vms *gpup_vms_new(const char *uri, void (*changed)(void *data), void *data);
+/* Nothing more is asked, and what waits for libvirt gives up. Returns at once. */
+void gpup_vms_end(struct gpup_vms *vms);
+bool gpup_vms_are_busy(struct gpup_vms *vms); /* a worker, or the manager, is not done yet */
+/* When they are not busy, and nobody uses the manager. */
 void gpup_vms_free(struct gpup_vms *vms);
 
 GPtrArray *gpup_vms_list(struct gpup_vms *vms); /* struct gpup_vm *, borrowed */

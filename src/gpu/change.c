@@ -2,6 +2,7 @@
 #include "gpu/change.h"
 
 #include "core/error.h"
+#include "gpu/task.h"
 
 #include <errno.h>
 #include <gio/gio.h>
@@ -61,6 +62,11 @@ static void change_free(struct gpup_change *c)
     g_clear_pointer(&c->fresh, g_array_unref);
     gpup_error_free(c->error);
     g_free(c);
+}
+
+bool gpup_inventory_is_busy(const struct gpup_inventory *inventory)
+{
+    return inventory->changes->len > 0;
 }
 
 void gpup_changes_orphan(struct gpup_inventory *inventory)
@@ -202,7 +208,7 @@ void gpup_change_run_later(struct gpup_change *c, gpup_inventory_done done, void
     c->done = done;
     c->data = data;
     g_task_set_task_data(task, c, NULL);
-    g_task_run_in_thread(task, run_in_thread);
+    gpup_task_run(task, run_in_thread);
 }
 
 void gpup_change_start(struct gpup_inventory *inventory, struct gpup_gpu *gpu, enum gpup_op op,

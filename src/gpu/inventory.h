@@ -101,6 +101,9 @@ int gpup_inventory_give_back(struct gpup_inventory *inventory, struct gpup_gpu *
 /* Tries again to clear the slots that could not be cleared (something had them open). */
 void gpup_inventory_clear_again(struct gpup_inventory *inventory);
 
+/* A change was begun and has not ended: a thread may be at it. */
+bool gpup_inventory_is_busy(const struct gpup_inventory *inventory);
+
 /* Asks the wedged GPUs again whose helper could be ended: of the others it is known when they
  * answer. One that answers is reported by gpup_inventory_on_change(). */
 void gpup_inventory_ask_wedged(struct gpup_inventory *inventory);

@@ -446,6 +446,11 @@ static int wait_for_end(struct gpup_manager *manager, virDomain *domain, const c
                                   "%s was asked to shut down and is still running after %u s: wait "
                                   "longer (--timeout), or pull the plug (--power-off)",
                                   vm, timeout_s);
+        if (gpup_connection_is_ending(manager))
+            return gpup_error_set(err, ECANCELED,
+                                  "gpupd is ending and waits no longer for %s, which was asked to "
+                                  "shut down: see virsh list",
+                                  vm);
         gpup_connection_wait(manager, seen, MIN(until, now + STOP_CHECK_US));
     }
 }

@@ -34,7 +34,7 @@ struct gpup_manager {
     virConnect *connection;
     char *error;
     guint events;
-    bool lost, stop;
+    bool lost, stop, ended;
 };
 
 struct report {
@@ -154,7 +154,7 @@ static void disconnect(struct gpup_manager *m, virConnect *c)
     virConnectClose(c);
 }
 
-static bool stopping(struct gpup_manager *m)
+bool gpup_connection_is_ending(struct gpup_manager *m)
 {
     bool stop;
 
@@ -204,12 +204,29 @@ static void pause_for(struct gpup_manager *m, int ms)
     g_mutex_unlock(&m->lock);
 }
 
+/* Here and not by who frees it: a libvirtd that hangs would be waited for. */
+static void finish(struct gpup_manager *m)
+{
+    virConnect *c;
+
+    g_mutex_lock(&m->lock);
+    c = m->connection;
+    m->connection = NULL;
+    g_mutex_unlock(&m->lock);
+    if (c)
+        disconnect(m, c);
+    g_mutex_lock(&m->lock);
+    m->ended = true;
+    g_mutex_unlock(&m->lock);
+    g_main_context_wakeup(m->context);
+}
+
 static void *run(void *data)
 {
     struct gpup_manager *m = data;
     int pause = FIRST_PAUSE_MS;
 
-    while (!stopping(m)) {
+    while (!gpup_connection_is_ending(m)) {
         virConnect *c = connect_once(m);
 
         if (!c) {
@@ -221,9 +238,10 @@ static void *run(void *data)
         pause = FIRST_PAUSE_MS;
         publish(m, c, NULL);
         wait_until_lost(m);
-        if (!stopping(m))
+        if (!gpup_connection_is_ending(m))
             publish(m, NULL, "the connection to libvirtd ended");
     }
+    finish(m);
     return NULL;
 }
 
@@ -234,9 +252,11 @@ virConnect *gpup_connection_get(struct gpup_manager *m, struct gpup_error **err)
     virConnect *c;
 
     g_mutex_lock(&m->lock);
-    c = m->lost ? NULL : m->connection;
+    c = m->lost || m->stop ? NULL : m->connection;
     if (c)
         virConnectRef(c);
+    else if (m->stop)
+        gpup_error_set(err, ECANCELED, "gpupd is ending: try again in a moment");
     else
         gpup_error_set(err, ENOTCONN, "libvirt cannot be reached (%s): is libvirtd running?",
                        m->error ? m->error : "not yet connected");
@@ -284,18 +304,31 @@ struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, v
     return m;
 }
 
+void gpup_manager_end(struct gpup_manager *m)
+{
+    g_mutex_lock(&m->lock);
+    m->stop = true;
+    g_cond_broadcast(&m->changed);
+    g_mutex_unlock(&m->lock);
+}
+
+bool gpup_manager_has_ended(struct gpup_manager *m)
+{
+    bool ended;
+
+    g_mutex_lock(&m->lock);
+    ended = m->ended;
+    g_mutex_unlock(&m->lock);
+    return ended;
+}
+
 void gpup_manager_free(struct gpup_manager *m)
 {
     if (!m)
         return;
     m->listener->func = NULL;
-    g_mutex_lock(&m->lock);
-    m->stop = true;
-    g_cond_broadcast(&m->changed);
-    g_mutex_unlock(&m->lock);
+    gpup_manager_end(m);
     g_thread_join(m->thread);
-    if (m->connection)
-        disconnect(m, m->connection);
     g_atomic_rc_box_release(m->listener);
     g_main_context_unref(m->context);
     g_mutex_clear(&m->lock);

@@ -12,6 +12,9 @@ struct gpup_error;
  * there is none. */
 virConnect *gpup_connection_get(struct gpup_manager *manager, struct gpup_error **err);
 
+/* gpup_manager_end() was called: nothing is waited for any more. */
+bool gpup_connection_is_ending(struct gpup_manager *manager);
+
 /* How many events there were. Take it before looking at a VM's state, then wait for more. */
 guint gpup_connection_events(struct gpup_manager *manager);
 /* Until there were more than `seen`, the connection is lost, or g_get_monotonic_time() is until. */

@@ -54,6 +54,11 @@ typedef void (*gpup_manager_func)(enum gpup_vm_event event, const char *uuid, co
  */
 struct gpup_manager *gpup_manager_new(const char *uri, gpup_manager_func func, void *data);
 void gpup_manager_free(struct gpup_manager *manager);
+/* Returns at once: calls that wait for a guest give up, and all new ones fail (-ECANCELED). */
+void gpup_manager_end(struct gpup_manager *manager);
+/* Its thread and its connection have ended (the main context wakes up when they do), so that
+ * freeing it does not wait for libvirt. */
+bool gpup_manager_has_ended(struct gpup_manager *manager);
 typedef struct gpup_manager gpup_manager; /* for g_autoptr */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_manager, gpup_manager_free)
 

@@ -364,7 +364,7 @@ static void claims_of_another_boot(struct fixture *f, gconstpointer data)
     g_assert_cmpint(partition(f, 4), ==, 0);
     g_assert_cmpint(prepare(f, one, NULL), ==, 0);
     g_assert_true(g_key_file_load_from_file(file, path, 0, NULL));
-    g_key_file_set_string(file, "reservation", "boot", "another");
+    g_key_file_set_string(file, "reservation", "boot", UUID("0"));
     g_assert_true(g_key_file_save_to_file(file, path, NULL));
     reopen_host(f);
     g_assert_cmpuint(gpup_gpu_free_slots(software(f)), ==, 4);

@@ -23,6 +23,8 @@
 #define WAIT_MS 20000
 #define MANY    1100
 
+#define ADAPTER "11111111-2222-4333-8444-000000000001"
+
 struct fixture {
     char *dir, *path;
     struct gpup_folders folders;
@@ -31,13 +33,44 @@ struct fixture {
     struct gpup_events *events;
     struct gpup_server *server;
     struct gpup_cgroups *cgroups;
+    char *group; /* made-up: of the partition's renderer; NULL: there is none */
 };
 
 static void ignore(void *data)
 {
 }
 
-static void set_up(struct fixture *f, gconstpointer data)
+/* Where gpupd makes the group of a partition below this mount point, with files as the kernel puts
+ * there. NULL: this process has no cgroup v2. */
+static char *make_group(const char *mount)
+{
+    static const char *const files[] = {"memory.max", "cpu.weight", "cpu.max", "pids.max"};
+    g_autofree char *text = NULL;
+    g_autofree char *above = NULL;
+    g_autofree char *base = NULL;
+    g_autofree char *control = NULL;
+    char *group, *line;
+
+    g_assert_true(g_file_get_contents("/proc/self/cgroup", &text, NULL, NULL));
+    line = strstr(text, "0::/");
+    if (!line)
+        return NULL;
+    above = g_path_get_dirname(g_strchomp(strtok(line + 3, "\n")));
+    base =
+        g_build_filename(mount, strcmp(above, "/") == 0 ? "gpup.slice" : above, "partitions", NULL);
+    group = g_strdup_printf("%s/partition-" ADAPTER, base);
+    g_assert_cmpint(g_mkdir_with_parents(group, 0755), ==, 0);
+    control = g_build_filename(base, "cgroup.subtree_control", NULL);
+    g_assert_true(g_file_set_contents(control, "", -1, NULL));
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(group, files[i], NULL);
+
+        g_assert_true(g_file_set_contents(path, "", -1, NULL));
+    }
+    return group;
+}
+
+static void open_server(struct fixture *f, bool with_group)
 {
     struct gpup_server_setup setup = {.changed = ignore};
     g_autofree char *conf = NULL;
@@ -53,12 +86,25 @@ static void set_up(struct fixture *f, gconstpointer data)
     f->events = gpup_events_new(f->dir);
     setup.host = f->host;
     setup.events = f->events;
-    f->cgroups = gpup_cgroups_new("/nonexistent");
+    f->group = with_group ? make_group(f->dir) : NULL;
+    f->cgroups = gpup_cgroups_new(f->group ? f->dir : "/nonexistent");
+    setup.renderer = "/nonexistent";
+    setup.render_user = "root";
     setup.cgroups = f->cgroups;
     setup.folders = &f->folders;
     f->server = gpup_server_new(&setup, NULL);
     g_assert_nonnull(f->server);
     g_assert_cmpint(g_chmod(f->path, 0666), ==, 0); /* a test's stranger has no group */
+}
+
+static void set_up(struct fixture *f, gconstpointer data)
+{
+    open_server(f, false);
+}
+
+static void set_up_with_group(struct fixture *f, gconstpointer data)
+{
+    open_server(f, true);
 }
 
 static void tear_down(struct fixture *f, gconstpointer data)
@@ -70,6 +116,7 @@ static void tear_down(struct fixture *f, gconstpointer data)
     gpup_events_free(f->events);
     gpup_host_free(f->host);
     g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+    g_free(f->group);
     g_free(f->path);
     g_free(f->dir);
 }
@@ -209,8 +256,6 @@ static void pretender(struct fixture *f, gconstpointer data)
     g_assert_false(text && strstr(text, "invented"));
 }
 
-#define ADAPTER "11111111-2222-4333-8444-000000000001"
-
 static void on_prepared(const struct gpup_error *err, void *data)
 {
     if (err)
@@ -311,6 +356,42 @@ static void this_release(struct fixture *f, gconstpointer data)
     close(sock);
 }
 
+/* The kernel takes its time over the limits of a renderer's group: others are served. */
+static void slow_limits(struct fixture *f, gconstpointer data)
+{
+    const struct gpup_msg_plain want = {
+        .header = {GPUP_MSG_WANT_RENDERER, GPUP_GPUPD_VERSION},
+    };
+    g_autofree char *file = f->group ? g_build_filename(f->group, "memory.max", NULL) : NULL;
+    struct gpup_msg_answer answer = {0};
+    int sock, fifo, fd;
+
+    if (!f->group) {
+        g_test_skip("this machine has no cgroup v2");
+        return;
+    }
+    sock = become_vgpu(f, GPUP_RENDER_VERSION);
+    /* opening it to write waits until somebody reads */
+    g_assert_cmpint(g_remove(file), ==, 0);
+    g_assert_cmpint(mkfifo(file, 0600), ==, 0);
+    alarm(3 * WAIT_MS / 1000); /* the main loop's own timer does not run while it is held up */
+    g_assert_cmpint(gpup_seqpacket_send(sock, &want, sizeof(want), NULL, 0, 0), ==, 0);
+    assert_hook_is_served(f);
+    assert_hook_is_served(f);
+    alarm(0);
+    g_assert_cmpint(recv(sock, &answer, sizeof(answer), MSG_DONTWAIT), ==, -1); /* not yet */
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*Cannot execute /nonexistent*");
+    fifo = open(file, O_RDWR | O_CLOEXEC);
+    serve_until(sock);
+    g_test_assert_expected_messages();
+    g_assert_cmpint(gpup_seqpacket_receive(sock, &answer, sizeof(answer), &fd, 1, NULL, 0), ==,
+                    sizeof(answer));
+    g_assert_cmpint(answer.status, ==, -EIO);
+    g_assert_nonnull(strstr(answer.text, "/nonexistent"));
+    close(fifo);
+    close(sock);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -324,5 +405,7 @@ int main(int argc, char **argv)
     g_test_add("/server/release/older", struct fixture, GINT_TO_POINTER(false), set_up,
                other_release, tear_down);
     g_test_add("/server/talker", struct fixture, NULL, set_up, talker, tear_down);
+    g_test_add("/server/slow-limits", struct fixture, NULL, set_up_with_group, slow_limits,
+               tear_down);
     return g_test_run();
 }
