@@ -330,6 +330,99 @@ def killed_libvirtd():
     undefine("desk1")
 
 
+def begin(*args):
+    """gpup in the background, once gpupd's worker waits for the guest, which never shuts down."""
+    process = subprocess.Popen(LAB.command("gpup", *args), text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    pid = gpupd_pid()
+    wait_for("gpupd is at it", lambda: "worker" in sh(
+        "sh", "-c", "cat /proc/%s/task/*/comm" % pid).stdout.split())
+    return process
+
+
+def ended(process, code, *texts):
+    out, err = process.communicate(timeout=30)
+    equal(process.returncode, code, out + err)
+    for text in texts:
+        contains(err, text)
+
+
+def gpupd_pid():
+    return LAB.run("pgrep", "-x", "gpupd").stdout.strip()
+
+
+def end_gpupd():
+    """It is not to wait until systemd loses its patience."""
+    began = time.monotonic()
+    LAB.run("pkill", "-TERM", "-x", "gpupd")
+    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1, 40)
+    return time.monotonic() - began
+
+
+def gpupd_ends_meanwhile():
+    """Whoever waits is told, the VM is not touched, and a restart is gone through with by the next
+    gpupd."""
+    vms("desk1")
+    LAB.run("virsh", "start", "desk1")
+    stop = begin("vm", "stop", "desk1", "--timeout", "600")
+    end_gpupd()
+    ended(stop, 3, "gpupd is ending and waits no longer for desk1")
+    start_gpupd()
+    equal(holders(), ["desk1"])
+    restart = begin("assign", "desk1", "--vram", "600M", "--restart", "--timeout", "7200")
+    wait_for("it is written down", lambda: LAB.run("ls", "/run/gpup/restarts").stdout)
+    end_gpupd()
+    ended(restart, 3, "gpupd ended while desk1 was being restarted: it is gone on with")
+    equal(sh("virsh", "domstate", "desk1").stdout.strip(), "running")
+    start_gpupd()
+    LAB.run("virsh", "destroy", "desk1")  # the guest's part: it ends
+    wait_for("it is started again", lambda: any(
+        "started again" in e["text"] for e in events("--vm", "desk1")))
+    equal(LAB.json("vm", "show", "desk1")["vm"]["grant"]["vram"]["cap"], 600 << 20)
+    undefine("desk1")
+
+
+def answers_in_a_second(*args):
+    """One of several tries: the machine may be busy."""
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        LAB.run("gpup", *args)
+        took.append(time.monotonic() - began)
+        if took[-1] < 1:
+            return
+    raise AssertionError("gpup %s took %s s" % (" ".join(args), took))
+
+
+def libvirtd_goes_or_hangs_meanwhile():
+    """Whoever waits for a guest is told that libvirtd went away. One that hangs holds up neither what
+    gpupd answers nor gpupd's own end."""
+    vms("desk1")
+    LAB.run("virsh", "start", "desk1")
+    pid = gpupd_pid()
+    stop = begin("vm", "stop", "desk1", "--timeout", "600")
+    LAB.run("pkill", "-9", "-x", "libvirtd")
+    ended(stop, 1, "desk1")
+    LAB.run("libvirtd", "-d")
+    wait_for("libvirt is back", lambda: LAB.json("vm", "list")["libvirt_connected"])
+    equal(gpupd_pid(), pid)
+    LAB.run("pkill", "-STOP", "-x", "libvirtd")
+    try:
+        process = subprocess.Popen(LAB.command("gpup", "vm", "stop", "desk1"), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        for args in (("gpu", "list"), ("vm", "list"), ("explain", "desk1"), ("events",), ("status",)):
+            answers_in_a_second(*args)
+        took = end_gpupd()
+        process.wait(30)
+    finally:
+        LAB.run("pkill", "-CONT", "-x", "libvirtd")
+    start_gpupd()
+    equal(holders(), ["desk1"])
+    undefine("desk1")
+    if took > 30:
+        raise AssertionError("gpupd took %.0f s to end" % took)
+
+
 def power_off_vms():
     vms("desk1", "desk2")
     LAB.run("virsh", "start", "desk1")
@@ -637,7 +730,8 @@ def main():
     LAB.start("[software]\nmemory=2G\n")
     tests = (the_main_path, every_display, hugepages_and_others_stay, all_taken, at_the_same_moment,
              bad_input, dry_runs_change_nothing, live_changes, shares_that_nothing_holds, windows_guests,
-             a_copied_definition, others_are_left_alone, killed_gpupd, killed_libvirtd, power_off_vms,
+             a_copied_definition, others_are_left_alone, killed_gpupd, killed_libvirtd,
+             gpupd_ends_meanwhile, libvirtd_goes_or_hangs_meanwhile, power_off_vms,
              who_did_what, refusals_read_the_same, restart_for_it, metrics, who_may,
              strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends,
              what_libvirt_takes)
