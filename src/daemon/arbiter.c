@@ -219,8 +219,9 @@ static void close_fd(int fd)
         close(fd);
 }
 
-static void partition_free(struct gpup_partition *p)
+static void partition_free(struct gpup_arbiter *a, struct gpup_partition *p)
 {
+    gpup_arbiter_let_go(a, p);
     gpup_arbiter_stop(p, false, now_ns());
     gpup_meter_close(&p->meter);
     if (p->page)
@@ -249,7 +250,7 @@ static int make_page(struct gpup_partition *p)
     return 0;
 }
 
-static struct gpup_partition *partition_new(struct gpup_error **err)
+static struct gpup_partition *partition_new(struct gpup_arbiter *a, struct gpup_error **err)
 {
     struct gpup_partition *p = calloc(1, sizeof(*p));
     int ret;
@@ -275,14 +276,14 @@ static struct gpup_partition *partition_new(struct gpup_error **err)
     if (ret == 0)
         return p;
     gpup_error_set(err, -ret, "what GPU time is told by cannot be made: %s", strerror(-ret));
-    partition_free(p);
+    partition_free(a, p);
     return NULL;
 }
 
 int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *request, int *fds,
                      struct gpup_error **err)
 {
-    struct gpup_partition *p = partition_new(err);
+    struct gpup_partition *p = partition_new(a, err);
     struct epoll_event event = {.events = EPOLLIN};
     int number;
 
@@ -301,7 +302,7 @@ int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *re
     }
     if (number < 0) {
         unlock(a);
-        partition_free(p);
+        partition_free(a, p);
         return gpup_error_set(err, -number, "the GPU's time cannot be divided further: %s",
                               strerror(-number));
     }
@@ -334,7 +335,7 @@ void gpup_arbiter_remove(struct gpup_arbiter *a, int number)
         if (a->holder == number)
             a->holder = -1;
         update_requests(a, now_ns());
-        partition_free(p);
+        partition_free(a, p);
     }
     unlock(a);
     poke(a);
@@ -363,7 +364,7 @@ static void open_meter(struct gpup_arbiter *a, struct gpup_partition *p, pid_t p
         gpup_meter_open_cpu(&p->meter, pid, cgroup_fd);
     p->metered_ns = gpup_meter_read(&p->meter, &value) ? value : 0;
     if (!a->in_turn)
-        gpup_arbiter_renderer_together(p);
+        gpup_arbiter_renderer_together(a, p);
 }
 
 void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, int pidfd,
@@ -375,6 +376,7 @@ void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, in
 
         charge_all(a, now_ns());
         gpup_arbiter_stop(p, false, now_ns());
+        gpup_arbiter_let_go(a, p);
         gpup_meter_close(&p->meter);
         close_fd(p->cgroup_fd);
         p->cgroup_fd = cgroup_fd >= 0 ? fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 3) : -1;
@@ -430,6 +432,7 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
     pthread_mutex_init(&a->lock, NULL);
     a->capacity = setup->capacity > 0 ? setup->capacity : 1;
     a->in_turn = setup->in_turn;
+    a->stay = setup->stay;
     a->policy = setup->policy;
     snprintf(a->proc, sizeof(a->proc), "%s", setup->proc ? setup->proc : "/proc");
     snprintf(a->bdf, sizeof(a->bdf), "%s", setup->bdf ? setup->bdf : "");
@@ -465,7 +468,7 @@ void gpup_arbiter_free(struct gpup_arbiter *a)
     }
     for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         if (a->p[i])
-            partition_free(a->p[i]);
+            partition_free(a, a->p[i]);
     }
     gpup_share_free(a->share);
     close_fd(a->stat);

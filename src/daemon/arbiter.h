@@ -32,6 +32,7 @@ struct gpup_arbiter_setup {
     enum gpup_time_policy policy;
     unsigned capacity; /* charged time per real time: CPUs of the software GPU, else 1 */
     bool in_turn;      /* one at a time */
+    bool stay;         /* renderers are not moved between CPUs: to compare with */
     uint64_t slice_ns; /* a turn's length while another one waits; 0: default */
     /* of a GPU whose driver tells what it does for whom: its PCI address and where /proc is */
     const char *bdf, *proc;

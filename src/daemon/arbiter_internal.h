@@ -4,6 +4,7 @@
 
 #include "daemon/arbiter.h"
 #include "daemon/meter.h"
+#include "daemon/placement.h"
 #include "wire/gpu_time.h"
 
 #include <pthread.h>
@@ -32,6 +33,7 @@ struct gpup_partition {
     /* together.c */
     bool used, first;            /* since the last look; it runs before others */
     unsigned quiet;              /* looks without work or use */
+    bool placed;                 /* its threads are kept to CPUs */
     uint64_t burst_ns, burst_at; /* charged beyond half of its share; as of then */
     /* turns.c */
     bool working;         /* it had something to do at the last look */
@@ -40,7 +42,7 @@ struct gpup_partition {
 };
 
 struct gpup_arbiter {
-    bool in_turn;
+    bool in_turn, stay;
     enum gpup_time_policy policy;
     char proc[64], bdf[16];
     unsigned capacity;
@@ -56,6 +58,10 @@ struct gpup_arbiter {
     int stat; /* /proc/stat */
     uint64_t idle_ns, idle_looked_ns;
     bool held_since_look;
+    struct gpup_placement placement;
+    bool busy; /* few CPUs were idle at the last look */
+    uint64_t left_alone_until_ns, moved_ns;
+    unsigned turn;
     /* turns.c */
     int holder; /* whose turn it is, or -1 */
     bool leaving;
@@ -79,6 +85,8 @@ int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now);
 int gpup_arbiter_look_in_turn(struct gpup_arbiter *a, uint64_t now);
 void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now);
 void gpup_arbiter_charge_in_turn(struct gpup_arbiter *a, uint64_t now);
-void gpup_arbiter_renderer_together(struct gpup_partition *p);
+/* It has a new renderer. */
+void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partition *p);
+void gpup_arbiter_let_go(struct gpup_arbiter *a, struct gpup_partition *p);
 
 #endif

@@ -31,6 +31,11 @@
  * in percent, then count as left over. */
 #define IDLE_LOOK_NS (100 * GPUP_MS)
 #define IDLE_PERCENT 30u
+/* Renderers are moved to other CPUs each so often while all CPUs are busy; where so many of them
+ * are idle, in percent, the scheduler moves them better, and is left to it for a while. */
+#define MOVE_NS          (20 * GPUP_MS)
+#define NOT_BUSY_PERCENT 20u
+#define LEFT_ALONE_NS    (1000 * GPUP_MS)
 /* Who uses less than half of its share runs before the others, until it has used so much of the
  * whole GPU's time beyond that: a small frame is done by then, each time. It does so again when
  * all of that is paid off by time that went by. */
@@ -60,8 +65,12 @@ static void set_first(struct gpup_partition *p, bool first)
     gpup_priority_set(p->meter.pid, p->cgroup_fd, p->asked.weight, first);
 }
 
-void gpup_arbiter_renderer_together(struct gpup_partition *p)
+void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partition *p)
 {
+    /* one that is taken over may have been left where it was moved to */
+    gpup_placement_look(&a->placement);
+    gpup_placement_let_go(&a->placement, p->meter.pid, p->pidfd);
+    p->placed = false;
     p->burst_ns = 0;
     p->first = false;
     set_first(p, true);
@@ -120,6 +129,15 @@ static uint64_t idle_clock(struct gpup_arbiter *a)
     return (idle + iowait) * (1000 * GPUP_MS / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
+static void look_whether_busy(struct gpup_arbiter *a, uint64_t idle_ns, uint64_t now)
+{
+    uint64_t all = (now - a->idle_looked_ns) * (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (idle_ns * 100 > all * NOT_BUSY_PERCENT)
+        a->left_alone_until_ns = now + LEFT_ALONE_NS;
+    a->busy = now >= a->left_alone_until_ns;
+}
+
 /*
  * Where the GPU's CPUs are idle though somebody is held back, those that are behind cannot use
  * their share: the others need not wait for them.
@@ -132,6 +150,9 @@ static void look_for_idle(struct gpup_arbiter *a, uint64_t now)
     if (elapsed < IDLE_LOOK_NS)
         return;
     idle = idle_clock(a);
+    a->busy = false; /* unless it is known */
+    if (elapsed < 3 * IDLE_LOOK_NS && a->idle_ns > 0)
+        look_whether_busy(a, idle - a->idle_ns, now);
     if (online > (long)a->capacity)
         spare = elapsed * ((uint64_t)online - a->capacity); /* not this GPU's */
     if (a->held_since_look && elapsed < 3 * IDLE_LOOK_NS && a->idle_ns > 0 &&
@@ -196,6 +217,64 @@ static void set_window(struct gpup_arbiter *a, unsigned n_active)
     gpup_share_set_window(a->share, window * a->capacity);
 }
 
+void gpup_arbiter_let_go(struct gpup_arbiter *a, struct gpup_partition *p)
+{
+    if (p->placed)
+        gpup_placement_let_go(&a->placement, p->meter.pid, p->pidfd);
+    p->placed = false;
+}
+
+/* As many CPUs as its share is, and one more, since no two renderers divide theirs without a gap;
+ * and so many that no CPU is left with fewer renderers than others. */
+static unsigned width_of(struct gpup_arbiter *a, unsigned i)
+{
+    uint64_t cpus = (uint64_t)gpup_share_rate(a->share, i) * a->capacity;
+    unsigned width = (unsigned)((cpus + GPUP_WHOLE - 1) / GPUP_WHOLE) + 1, all = a->placement.n;
+
+    while (width < all && all % width != 0)
+        width++;
+    return width < all ? width : all;
+}
+
+/* Each time a CPU further. Who runs before the others anyway is left alone, and so is everybody
+ * while CPUs are idle. */
+static void move_on(struct gpup_arbiter *a)
+{
+    unsigned at = ++a->turn;
+
+    gpup_placement_look(&a->placement);
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
+        struct gpup_partition *p = a->p[i];
+        unsigned width;
+
+        if (!p)
+            continue;
+        if (!p->active || p->first || a->placement.n < 2) {
+            gpup_arbiter_let_go(a, p);
+            continue;
+        }
+        width = width_of(a, i);
+        gpup_placement_move(&a->placement, p->meter.pid, p->pidfd, at, width);
+        p->placed = true;
+        at += width;
+    }
+}
+
+static void place(struct gpup_arbiter *a, unsigned n_active, uint64_t now)
+{
+    if (n_active > 1 && a->busy && !a->stay) {
+        if (now - a->moved_ns < MOVE_NS)
+            return;
+        a->moved_ns = now;
+        move_on(a);
+        return;
+    }
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
+        if (a->p[i])
+            gpup_arbiter_let_go(a, a->p[i]);
+    }
+}
+
 int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now)
 {
     bool ticks = false;
@@ -205,6 +284,7 @@ int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now)
     set_window(a, n_active);
     if (n_active > 1)
         look_for_idle(a, now);
+    place(a, n_active, now);
     for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
 

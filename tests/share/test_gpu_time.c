@@ -2,6 +2,12 @@
 #include "world.h"
 
 #include <glib.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /*
  * GPU time as partitions get it: guests' stand-ins with the real device and renderer processes, and
@@ -184,6 +190,90 @@ static void without_gpupd(void)
     world_free(w);
 }
 
+/* ---- moved between CPUs ---- */
+
+/* Whom the machine has no CPU left for: all of them are busy. */
+static GArray *keep_busy(void)
+{
+    GArray *pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
+
+    for (guint i = 0; i < g_get_num_processors(); i++) {
+        pid_t pid = fork();
+
+        g_assert_cmpint(pid, >=, 0);
+        if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (;;)
+                continue;
+        }
+        g_array_append_val(pids, pid);
+    }
+    return pids;
+}
+
+static void let_rest(GArray *pids)
+{
+    for (guint i = 0; i < pids->len; i++) {
+        kill(g_array_index(pids, pid_t, i), SIGKILL);
+        waitpid(g_array_index(pids, pid_t, i), NULL, 0);
+    }
+    g_array_unref(pids);
+}
+
+/* The CPUs that its threads may run on, the fewest of any. */
+static int fewest_cpus(struct world *w, size_t i)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task", (int)world_renderer(w, i));
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    int least = CPU_SETSIZE;
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        cpu_set_t set;
+
+        if (sched_getaffinity((pid_t)strtol(name, NULL, 10), sizeof(set), &set) == 0)
+            least = MIN(least, CPU_COUNT(&set));
+    }
+    return least;
+}
+
+static void await_cpus(struct world *w, size_t i, int n)
+{
+    for (int k = 0; k < 600 && fewest_cpus(w, i) != n; k++)
+        world_sleep_ms(50);
+    g_assert_cmpint(fewest_cpus(w, i), ==, n);
+}
+
+/* While all CPUs are busy their threads are kept to CPUs by turns; whatever happens, not for good.
+ */
+static void moved(void)
+{
+    const struct world_setup setup = {
+        .n = 2, .share = {{0, 50, 100}, {0, 50, 100}}, .work = small_work};
+    int all = (int)g_get_num_processors();
+    struct world *w = world_new(&setup);
+    GArray *others = keep_busy();
+
+    for (int round = 0; round < 2; round++) {
+        world_set_mode(w, 0, WORLD_GREEDY);
+        world_set_mode(w, 1, WORLD_GREEDY);
+        await_cpus(w, 0, 1);
+        await_cpus(w, 1, 1);
+        if (round == 1) {
+            world_kill_gpupd(w);
+            await_work(w, 0);
+            await_work(w, 1);
+            world_start_gpupd(w);
+        }
+        world_set_mode(w, 0, WORLD_IDLE);
+        world_set_mode(w, 1, WORLD_IDLE);
+        await_cpus(w, 0, all);
+        await_cpus(w, 1, all);
+    }
+    let_rest(others);
+    world_free(w);
+}
+
 /* On a GPU partitions take turns: here by the same means, with the software renderer. */
 static void in_turn(void)
 {
@@ -217,6 +307,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu-time/cap", cap_alone);
     g_test_add_func("/gpu-time/no-evasion", no_evasion);
     g_test_add_func("/gpu-time/without-gpupd", without_gpupd);
+    g_test_add_func("/gpu-time/moved", moved);
     g_test_add_func("/gpu-time/in-turn", in_turn);
     return g_test_run();
 }

@@ -194,10 +194,14 @@ _Noreturn static void run_gpupd(struct world *w)
     prepare_vms(w, g.host);
     setup.cgroups = gpup_cgroups_new("/nonexistent"); /* the machine's are not touched */
     setup.arbiters = w->setup.no_arbiter ? NULL : gpup_arbiters_new(&config);
-    if (w->setup.in_turn) {
-        const struct gpup_arbiter_setup in_turn = {.capacity = 1, .in_turn = true};
+    if (w->setup.in_turn || w->setup.stay) {
+        const struct gpup_arbiter_setup other = {.capacity =
+                                                     w->setup.in_turn ? 1 : g_get_num_processors(),
+                                                 .in_turn = w->setup.in_turn,
+                                                 .slice_ns = w->setup.slice_ms * UINT64_C(1000000),
+                                                 .stay = w->setup.stay};
 
-        gpup_arbiters_put(setup.arbiters, "software", gpup_arbiter_new(&in_turn, NULL));
+        gpup_arbiters_put(setup.arbiters, "software", gpup_arbiter_new(&other, NULL));
     }
     g.server = gpup_server_new(&setup, &err);
     g_assert_nonnull(g.server);

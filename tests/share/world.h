@@ -48,6 +48,8 @@ struct world_setup {
     struct work work;  /* everybody's, until changed */
     bool no_arbiter;   /* as if there were none */
     bool in_turn;      /* as on a GPU: one at a time */
+    unsigned slice_ms; /* of its turns; 0: the usual */
+    bool stay;         /* renderers are not moved between CPUs */
     unsigned vram_mib; /* of each; 0: 64 */
     bool quiet;        /* what the processes say is dropped */
     /* Another vhost-user back-end in place of gpup-vgpu, with its arguments, ended by NULL: gpupd
