@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bench.h"
+#include "cpus.h"
+#include "fairness.h"
 #include "plain.h"
-#include "report.h"
 #include "sampler.h"
 #include "simulation.h"
 
@@ -9,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /*
  * GPU time: what partitions get of what they asked for. Guests' stand-ins send real command streams
@@ -17,200 +18,15 @@
  * is the same without the arbiter, in turn.
  */
 
-#define SETTLE_MS 500u
-#define SECOND    UINT64_C(1000000000)
-/* A window begins each: */
-#define STEP (SECOND / 4)
-/* Where CPUs are taken away meanwhile it is measured on, for at most so many times as long. */
-#define MOST_TIMES 4u
-
 static const struct work usual = {.size = 512, .loops = 8, .draws = 1};
 static const struct work small_frame = {.size = 256, .loops = 4, .draws = 1};
-
-struct bench {
-    struct report *report;
-    unsigned seconds; /* of one measurement */
-    const char *only;
-    FILE *windows;            /* where each window is written to, or NULL */
-    const char *reference[6]; /* QEMU's own back-end with its arguments; empty: there is none */
-};
 
 static bool wanted(const struct bench *b, const char *group)
 {
     return !b->only || g_str_has_prefix(group, b->only);
 }
 
-static void noted(struct bench *b, const char *name, double value, const char *unit,
-                  double baseline, const char *goal, bool met, const char *note)
-{
-    const struct report_case c = {.name = name,
-                                  .unit = unit,
-                                  .value = value,
-                                  .baseline = baseline,
-                                  .goal = goal,
-                                  .met = met,
-                                  .note = note};
-
-    report_add(b->report, &c);
-}
-
-static void result(struct bench *b, const char *name, double value, const char *unit,
-                   double baseline, const char *goal, bool met)
-{
-    noted(b, name, value, unit, baseline, goal, met, NULL);
-}
-
-static struct world *equal_world(size_t n, bool no_arbiter, const char *const *backend)
-{
-    struct world_setup setup = {
-        .n = n, .work = usual, .no_arbiter = no_arbiter, .quiet = true, .backend = backend};
-
-    for (size_t i = 0; i < n; i++)
-        setup.share[i] = (struct world_share){0, (unsigned)(100 / n), 100};
-    return world_new(&setup);
-}
-
-static void all(struct world *w, size_t n, enum world_mode mode)
-{
-    for (size_t i = 0; i < n; i++)
-        world_set_mode(w, i, mode);
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof(*values), compare);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-static double least_to_most(const double *values, size_t n)
-{
-    double least = values[0], most = values[0];
-
-    for (size_t i = 1; i < n; i++) {
-        least = MIN(least, values[i]);
-        most = MAX(most, values[i]);
-    }
-    return most > 0 ? least / most : 0;
-}
-
 /* ---- equal ones ---- */
-
-struct fairness {
-    double charged;               /* least to most, over the quietest stretch */
-    double median, worst;         /* of work, in clean windows of 1 s; NAN: there was none */
-    double all_median, all_worst; /* in all windows */
-    size_t n_windows, n_left_out;
-};
-
-/* Those that are clean, or all. */
-static size_t count_windows(const struct sampler *s, bool clean)
-{
-    size_t last = sampler_count(s) - 1, n = 0;
-
-    for (uint64_t from = sampler_time(s, 0); from + SECOND <= sampler_time(s, last); from += STEP)
-        n += !clean || sampler_is_clean(s, from, from + SECOND);
-    return n;
-}
-
-/* Until there were as many clean windows as there are when nothing disturbs. */
-static void run_windows(const struct bench *b, struct sampler *s)
-{
-    sampler_run(s, b->seconds * 1000);
-    for (unsigned k = b->seconds; k < MOST_TIMES * b->seconds; k++) {
-        size_t clean = count_windows(s, true);
-
-        if (clean >= (b->seconds - 1) * 4 || clean == 0) /* nothing to wait for: it is always so */
-            return;
-        sampler_run(s, 1000);
-    }
-}
-
-/* That of so long in which the least was taken away by others. */
-static void quietest(const struct sampler *s, uint64_t length, size_t *first, size_t *last)
-{
-    size_t end = sampler_count(s) - 1;
-    double least = G_MAXDOUBLE;
-
-    *first = 0;
-    *last = end;
-    for (uint64_t from = sampler_time(s, 0); from + length <= sampler_time(s, end); from += STEP) {
-        struct taken taken = sampler_taken(s, from, from + length);
-
-        if (taken.stolen + taken.foreign >= least)
-            continue;
-        least = taken.stolen + taken.foreign;
-        *first = sampler_at(s, from);
-        *last = sampler_at(s, from + length);
-    }
-}
-
-static void write_window(const struct bench *b, const char *name, const struct sampler *s,
-                         struct world *w, size_t n, uint64_t from)
-{
-    struct taken taken = sampler_taken(s, from, from + SECOND);
-
-    if (!b->windows)
-        return;
-    fprintf(b->windows, "%s\t%.2f\tstolen %.1f %%\tforeign %.1f %%\tidle %.1f %%\t%s", name,
-            (double)from / 1e9, taken.stolen * 100, taken.foreign * 100, taken.idle * 100,
-            sampler_is_clean(s, from, from + SECOND) ? "clean" : "left out");
-    for (size_t i = 0; i < n; i++)
-        fprintf(b->windows, "\t%.1f in %.0f ms", world_work(w, i, from, from + SECOND),
-                sampler_charged(s, i, sampler_at(s, from), sampler_at(s, from + SECOND)) / 1e6);
-    fprintf(b->windows, "\n");
-    fflush(b->windows);
-}
-
-static void look_at_windows(const struct bench *b, const char *name, const struct sampler *s,
-                            struct world *w, size_t n, struct fairness *f)
-{
-    double values[WORLD_MOST], windows[256], clean[256];
-    size_t last = sampler_count(s) - 1, n_clean = 0;
-
-    f->n_windows = 0;
-    for (uint64_t from = sampler_time(s, 0);
-         from + SECOND <= sampler_time(s, last) && f->n_windows < G_N_ELEMENTS(windows);
-         from += STEP) {
-        for (size_t i = 0; i < n; i++)
-            values[i] = world_work(w, i, from, from + SECOND);
-        windows[f->n_windows++] = least_to_most(values, n);
-        if (sampler_is_clean(s, from, from + SECOND))
-            clean[n_clean++] = windows[f->n_windows - 1];
-        write_window(b, name, s, w, n, from);
-    }
-    f->n_left_out = f->n_windows - n_clean;
-    f->all_median = median(windows, f->n_windows);
-    f->all_worst = windows[0];
-    f->median = n_clean > 0 ? median(clean, n_clean) : NAN;
-    f->worst = n_clean > 0 ? clean[0] : NAN;
-}
-
-static void measure_fairness(const struct bench *b, const char *name, struct world *w, size_t n,
-                             struct fairness *f)
-{
-    struct sampler *s = sampler_new(w, n);
-    double values[WORLD_MOST] = {0};
-    size_t first, last;
-
-    all(w, n, WORLD_GREEDY);
-    world_sleep_ms(SETTLE_MS);
-    run_windows(b, s);
-    world_sleep_ms(100); /* what lies across the end is recorded when it is done */
-    all(w, n, WORLD_IDLE);
-    quietest(s, b->seconds * SECOND - SECOND / 10, &first, &last);
-    for (size_t i = 0; i < n; i++)
-        values[i] = sampler_charged(s, i, first, last);
-    f->charged = least_to_most(values, n);
-    look_at_windows(b, name, s, w, n, f);
-    sampler_free(s);
-}
 
 static const char *left_out(char *text, size_t size, size_t n, size_t of)
 {
@@ -222,26 +38,27 @@ static const char *left_out(char *text, size_t size, size_t n, size_t of)
  * machine itself makes of plain processes. */
 static void compare_equal(struct bench *b, size_t n)
 {
-    struct plain_result plain = plain_processes(n, b->seconds);
-    struct fairness theirs;
+    struct plain_result plain = {0};
+    struct fairness theirs = {0};
     struct world *w;
     char name[80];
 
+    plain_processes(n, b->seconds, PLAIN_FREE, &plain);
     snprintf(name, sizeof(name), "  %zu plain processes: work per CPU time, median", n);
-    result(b, name, plain.median, "", NAN, NULL, false);
+    bench_result(b, name, plain.median, "", NAN, NULL, false);
     snprintf(name, sizeof(name), "  %zu plain processes: work per CPU time, worst", n);
-    result(b, name, plain.worst, "", NAN, NULL, false);
+    bench_result(b, name, plain.worst, "", NAN, NULL, false);
     if (!b->reference[0])
         return;
-    w = equal_world(n, true, b->reference);
+    w = bench_equal_world(n, true, b->reference);
     snprintf(name, sizeof(name), "%zu equal of QEMU's", n);
-    measure_fairness(b, name, w, n, &theirs);
+    fairness_measure(b, name, w, n, &theirs);
     snprintf(name, sizeof(name), "  %zu of QEMU's back-end: charged", n);
-    result(b, name, theirs.charged, "", NAN, NULL, false);
+    bench_result(b, name, theirs.charged, "", NAN, NULL, false);
     snprintf(name, sizeof(name), "  %zu of QEMU's back-end: work, median", n);
-    result(b, name, theirs.median, "", NAN, NULL, false);
+    bench_result(b, name, theirs.median, "", NAN, NULL, false);
     snprintf(name, sizeof(name), "  %zu of QEMU's back-end: work, worst", n);
-    result(b, name, theirs.worst, "", NAN, NULL, false);
+    bench_result(b, name, theirs.worst, "", NAN, NULL, false);
     world_free(w);
 }
 
@@ -252,27 +69,28 @@ static void report_fairness(struct bench *b, size_t n, const struct fairness *ou
     double goal = n == 2 ? 0.97 : 0.95;
 
     snprintf(name, sizeof(name), "%zu equal: charged, slowest/fastest", n);
-    result(b, name, ours->charged, "", theirs->charged, ">= 0.99", ours->charged >= 0.99);
+    bench_result(b, name, ours->charged, "", theirs->charged, ">= 0.99", ours->charged >= 0.99);
     snprintf(name, sizeof(name), "%zu equal: work in 1 s windows, median", n);
-    left_out(out, sizeof(out), ours->n_left_out, ours->n_windows);
+    left_out(out, sizeof(out), ours->n_windows - ours->n_clean, ours->n_windows);
     snprintf(note, sizeof(note), "%s; median of all %.3f, worst of all %.3f", out, ours->all_median,
              ours->all_worst);
-    noted(b, name, ours->median, "", theirs->median, n == 2 ? ">= 0.97" : ">= 0.95",
-          ours->median >= goal, ours->n_left_out > 0 ? note : NULL);
+    bench_noted(b, name, ours->median, "", theirs->median, n == 2 ? ">= 0.97" : ">= 0.95",
+                ours->median >= goal, ours->n_clean < ours->n_windows ? note : NULL);
     snprintf(name, sizeof(name), "%zu equal: work in 1 s windows, worst", n);
-    result(b, name, ours->worst, "", theirs->worst, ">= 0.90", ours->worst >= 0.9);
+    bench_result(b, name, ours->worst, "", theirs->worst, ">= 0.90", ours->worst >= 0.9);
 }
 
 static void equal_ones(struct bench *b, size_t n)
 {
-    struct world *with = equal_world(n, false, NULL), *without = equal_world(n, true, NULL);
-    struct fairness ours, theirs;
+    struct world *with = bench_equal_world(n, false, NULL),
+                 *without = bench_equal_world(n, true, NULL);
+    struct fairness ours = {0}, theirs = {0};
     char name[80];
 
     snprintf(name, sizeof(name), "%zu equal, no arbiter", n);
-    measure_fairness(b, name, without, n, &theirs);
+    fairness_measure(b, name, without, n, &theirs);
     snprintf(name, sizeof(name), "%zu equal", n);
-    measure_fairness(b, name, with, n, &ours);
+    fairness_measure(b, name, with, n, &ours);
     report_fairness(b, n, &ours, &theirs);
     world_free(with);
     world_free(without);
@@ -306,16 +124,16 @@ static void measure_errors(const struct bench *b, const char *name, struct world
 {
     struct sampler *s = sampler_new(w, n);
     double work[WORLD_MOST], sum = 0;
-    struct fairness f;
+    struct fairness f = {0};
     size_t first, last;
 
-    all(w, n, WORLD_GREEDY);
+    bench_set_all(w, n, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
-    run_windows(b, s);
+    fairness_run(b, s);
     world_sleep_ms(100);
-    all(w, n, WORLD_IDLE);
-    look_at_windows(b, name, s, w, n, &f);
-    quietest(s, b->seconds * SECOND - SECOND / 10, &first, &last);
+    bench_set_all(w, n, WORLD_IDLE);
+    fairness_look(b, name, s, w, n, &f);
+    fairness_quietest(s, b->seconds * SECOND - SECOND / 10, &first, &last);
     for (size_t i = 0; i < n; i++) {
         work[i] = world_work(w, i, sampler_time(s, first), sampler_time(s, last));
         sum += work[i];
@@ -360,10 +178,10 @@ static void weights(struct bench *b)
         snprintf(name, sizeof(name), "%s: error of charged time", cases[k].name);
         snprintf(note, sizeof(note), "%.1f %% of the CPUs' time stolen, %.1f %% others'",
                  ours.stretch.stolen * 100, ours.stretch.foreign * 100);
-        noted(b, name, ours.charged * 100, "%", theirs.charged * 100, "<= 0.5",
-              ours.charged <= 0.005, note);
+        bench_noted(b, name, ours.charged * 100, "%", theirs.charged * 100, "<= 0.5",
+                    ours.charged <= 0.005, note);
         snprintf(name, sizeof(name), "%s: error of work", cases[k].name);
-        result(b, name, ours.work * 100, "%", theirs.work * 100, "<= 1", ours.work <= 0.01);
+        bench_result(b, name, ours.work * 100, "%", theirs.work * 100, "<= 1", ours.work <= 0.01);
         world_free(with);
         world_free(without);
     }
@@ -396,19 +214,19 @@ static void minimum(struct bench *b)
     struct sampler *s = sampler_new(w, 2);
     double least, of_all;
     char note[120], out[80];
-    struct fairness f;
+    struct fairness f = {0};
     size_t n;
 
-    all(w, 2, WORLD_GREEDY);
+    bench_set_all(w, 2, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
-    run_windows(b, s);
+    fairness_run(b, s);
     least_window(s, 0, &least, &of_all);
-    look_at_windows(b, "min 40 %", s, w, 2, &f);
-    n = count_windows(s, false);
-    left_out(out, sizeof(out), n - count_windows(s, true), n);
+    fairness_look(b, "min 40 %", s, w, 2, &f);
+    n = fairness_count_windows(s, false);
+    left_out(out, sizeof(out), n - fairness_count_windows(s, true), n);
     snprintf(note, sizeof(note), "%s; worst of all %.2f %%", out, of_all * 100);
-    noted(b, "min 40 % beside a weight of 95: worst second", least * 100, "%", NAN, ">= 40",
-          least >= 0.4, count_windows(s, true) < n ? note : NULL);
+    bench_noted(b, "min 40 % beside a weight of 95: worst second", least * 100, "%", NAN, ">= 40",
+                least >= 0.4, fairness_count_windows(s, true) < n ? note : NULL);
     sampler_free(s);
     world_free(w);
 }
@@ -427,9 +245,8 @@ static void maximum(struct bench *b)
     sampler_run(s, b->seconds * 1000);
     last = sampler_count(s) - 1;
     got = sampler_charged(s, 0, 0, last) * 100 /
-          (double)(sampler_time(s, last) - sampler_time(s, 0)) /
-          (double)sysconf(_SC_NPROCESSORS_ONLN);
-    result(b, "max 30 % alone", got, "%", NAN, "30 +- 1", fabs(got - 30) <= 1);
+          (double)(sampler_time(s, last) - sampler_time(s, 0)) / (double)cpus_count();
+    bench_result(b, "max 30 % alone", got, "%", NAN, "30 +- 1", fabs(got - 30) <= 1);
     sampler_free(s);
     world_free(w);
 }
@@ -443,13 +260,13 @@ static double throughput_once(struct world *w, size_t n, unsigned ms, bool *clea
     struct load_sample before, after;
     double sum = 0;
 
-    all(w, n, WORLD_GREEDY);
+    bench_set_all(w, n, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
     load_take(load, &before);
     world_sleep_ms(ms);
     load_take(load, &after);
     world_sleep_ms(100);
-    all(w, n, WORLD_IDLE);
+    bench_set_all(w, n, WORLD_IDLE);
     for (size_t i = 0; i < n; i++)
         sum += world_work(w, i, before.ns, after.ns);
     *clean = load_is_clean(&before, &after);
@@ -489,7 +306,8 @@ static const char *tell_tries(char *text, size_t size, const struct tries *tries
 
 static void alone(struct bench *b)
 {
-    struct world *with = equal_world(4, false, NULL), *without = equal_world(4, true, NULL);
+    struct world *with = bench_equal_world(4, false, NULL),
+                 *without = bench_equal_world(4, true, NULL);
     double ratios[7], ours[7], theirs[7], cpu = 0;
     unsigned ms = b->seconds * 1000 / 5;
     struct tries tries = {0};
@@ -505,10 +323,11 @@ static void alone(struct bench *b)
         cpu = MAX(cpu, (double)(world_gpupd_cpu(with) - before) / (double)(world_now() - began));
         ratios[k] = ours[k] / theirs[k];
     }
-    cpu = cpu * 100 / (double)sysconf(_SC_NPROCESSORS_ONLN);
-    noted(b, "one greedy, 3 idle: streams/s with/without arbiter", median(ratios, 7), "", 1,
-          ">= 0.98", median(ratios, 7) >= 0.98, tell_tries(note, sizeof(note), &tries));
-    result(b, "one greedy, 3 idle: gpupd's CPU time", cpu, "%", NAN, "<= 0.1", cpu <= 0.1);
+    cpu = cpu * 100 / (double)cpus_count();
+    bench_noted(b, "one greedy, 3 idle: streams/s with/without arbiter", bench_median(ratios, 7),
+                "", 1, ">= 0.98", bench_median(ratios, 7) >= 0.98,
+                tell_tries(note, sizeof(note), &tries));
+    bench_result(b, "one greedy, 3 idle: gpupd's CPU time", cpu, "%", NAN, "<= 0.1", cpu <= 0.1);
     world_free(with);
     world_free(without);
 }
@@ -522,20 +341,21 @@ static void compare_total(struct bench *b)
 
     if (!b->reference[0])
         return;
-    w = equal_world(8, true, b->reference);
+    w = bench_equal_world(8, true, b->reference);
     for (size_t k = 0; k < 5; k++) {
         double one = throughput(w, 1, b->seconds * 300, &tries);
 
         ratios[k] = throughput(w, 8, b->seconds * 300, &tries) / one;
     }
-    result(b, "  8 of QEMU's back-end: streams/s, to one alone", median(ratios, 5), "", 1, NULL,
-           false);
+    bench_result(b, "  8 of QEMU's back-end: streams/s, to one alone", bench_median(ratios, 5), "",
+                 1, NULL, false);
     world_free(w);
 }
 
 static void total(struct bench *b)
 {
-    struct world *with = equal_world(8, false, NULL), *without = equal_world(8, true, NULL);
+    struct world *with = bench_equal_world(8, false, NULL),
+                 *without = bench_equal_world(8, true, NULL);
     double to_one[5], to_none[5], none_to_one[5];
     struct tries tries = {0};
     char note[120];
@@ -549,11 +369,11 @@ static void total(struct bench *b)
         to_none[k] = eight / none;
         none_to_one[k] = none / one;
     }
-    noted(b, "8 greedy: streams/s of all, to one alone", median(to_one, 5), "",
-          median(none_to_one, 5), ">= 1.00", median(to_one, 5) >= 1,
-          tell_tries(note, sizeof(note), &tries));
-    result(b, "8 greedy: streams/s of all, to no arbiter", median(to_none, 5), "", 1, ">= 0.90",
-           median(to_none, 5) >= 0.9);
+    bench_noted(b, "8 greedy: streams/s of all, to one alone", bench_median(to_one, 5), "",
+                bench_median(none_to_one, 5), ">= 1.00", bench_median(to_one, 5) >= 1,
+                tell_tries(note, sizeof(note), &tries));
+    bench_result(b, "8 greedy: streams/s of all, to no arbiter", bench_median(to_none, 5), "", 1,
+                 ">= 0.90", bench_median(to_none, 5) >= 0.9);
     world_free(with);
     world_free(without);
     compare_total(b);
@@ -608,7 +428,7 @@ static double frame_time(struct world *w, size_t light, unsigned frames, struct 
                        1e6;
     }
     sampler_free(s);
-    qsort(times, n, sizeof(double), compare);
+    bench_sort(times, n);
     return times[n * 99 / 100];
 }
 
@@ -620,17 +440,18 @@ static void compare_latency(struct bench *b)
 
     if (!b->reference[0])
         return;
-    w = equal_world(4, true, b->reference);
-    all(w, 3, WORLD_GREEDY);
+    w = bench_equal_world(4, true, b->reference);
+    bench_set_all(w, 3, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
-    result(b, "  the same of QEMU's back-end: p99", frame_time(w, 3, b->seconds * 100, &tries),
-           "ms", NAN, NULL, false);
+    bench_result(b, "  the same of QEMU's back-end: p99",
+                 frame_time(w, 3, b->seconds * 100, &tries), "ms", NAN, NULL, false);
     world_free(w);
 }
 
 static void latency(struct bench *b)
 {
-    struct world *with = equal_world(4, false, NULL), *without = equal_world(4, true, NULL);
+    struct world *with = bench_equal_world(4, false, NULL),
+                 *without = bench_equal_world(4, true, NULL);
     double quiet[5], ours[5], theirs[5], value, baseline;
     unsigned frames = b->seconds * 100;
     struct tries tries = {0};
@@ -638,23 +459,23 @@ static void latency(struct bench *b)
 
     for (size_t k = 0; k < 5; k++) {
         quiet[k] = frame_time(with, 3, frames, &tries);
-        all(without, 3, WORLD_GREEDY);
+        bench_set_all(without, 3, WORLD_GREEDY);
         world_sleep_ms(SETTLE_MS);
         theirs[k] = frame_time(without, 3, frames, &tries);
-        all(without, 3, WORLD_IDLE);
-        all(with, 3, WORLD_GREEDY);
+        bench_set_all(without, 3, WORLD_IDLE);
+        bench_set_all(with, 3, WORLD_GREEDY);
         world_sleep_ms(SETTLE_MS);
         ours[k] = frame_time(with, 3, frames, &tries);
-        all(with, 3, WORLD_IDLE);
+        bench_set_all(with, 3, WORLD_IDLE);
     }
-    value = median(ours, 5);
-    baseline = median(quiet, 5);
+    value = bench_median(ours, 5);
+    baseline = bench_median(quiet, 5);
     snprintf(goal, sizeof(goal), "<= %.1f", baseline + 5);
-    noted(b, "light beside 3 greedy: p99 frame time, to alone", value, "ms", baseline, goal,
-          value <= baseline + 5, tell_tries(note, sizeof(note), &tries));
-    baseline = median(theirs, 5);
-    result(b, "light beside 3 greedy: p99, to no arbiter", value, "ms", baseline, "<= 0.33 x",
-           value * 3 <= baseline);
+    bench_noted(b, "light beside 3 greedy: p99 frame time, to alone", value, "ms", baseline, goal,
+                value <= baseline + 5, tell_tries(note, sizeof(note), &tries));
+    baseline = bench_median(theirs, 5);
+    bench_result(b, "light beside 3 greedy: p99, to no arbiter", value, "ms", baseline, "<= 0.33 x",
+                 value * 3 <= baseline);
     world_free(with);
     world_free(without);
     compare_latency(b);
@@ -680,10 +501,10 @@ static double off_by(struct world *w, size_t n, double want, bool *clean)
 
 static void changes(struct bench *b)
 {
-    struct world *w = equal_world(4, false, NULL);
+    struct world *w = bench_equal_world(4, false, NULL);
     double came[5], left[5];
 
-    all(w, 3, WORLD_GREEDY);
+    bench_set_all(w, 3, WORLD_GREEDY);
     world_sleep_ms(SETTLE_MS);
     for (size_t k = 0, tries = 0; k < 5; tries++) {
         bool clean = true;
@@ -694,10 +515,10 @@ static void changes(struct bench *b)
         left[k] = off_by(w, 3, 1 / 3.0, &clean) * 100;
         k += clean || tries >= 5 * MOST_TIMES; /* in the end what there is */
     }
-    result(b, "a 4th came: others' error 200 ms later", median(came, 5), "%", NAN, "<= 2",
-           median(came, 5) <= 2);
-    result(b, "the 4th left: others' error 200 ms later", median(left, 5), "%", NAN, "<= 2",
-           median(left, 5) <= 2);
+    bench_result(b, "a 4th came: others' error 200 ms later", bench_median(came, 5), "%", NAN,
+                 "<= 2", bench_median(came, 5) <= 2);
+    bench_result(b, "the 4th left: others' error 200 ms later", bench_median(left, 5), "%", NAN,
+                 "<= 2", bench_median(left, 5) <= 2);
     world_free(w);
 }
 
@@ -713,11 +534,11 @@ static void simulation(struct bench *b)
         char name[80];
 
         snprintf(name, sizeof(name), "simulation, %u equal: worst second", n);
-        result(b, name, equal.fairness, "", NAN, ">= 0.99", equal.fairness >= 0.99);
+        bench_result(b, name, equal.fairness, "", NAN, ">= 0.99", equal.fairness >= 0.99);
         bound = MAX(bound, equal.bound);
     }
-    result(b, "simulation, 100 random sets: part of the bound used", bound, "", NAN, "<= 1",
-           bound <= 1);
+    bench_result(b, "simulation, 100 random sets: part of the bound used", bound, "", NAN, "<= 1",
+                 bound <= 1);
 }
 
 /* `preload`: bench/surfaceless.c, which has it run where there is no render node. */
@@ -736,11 +557,22 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(struct bench *b);
+        bool when_asked; /* by its whole name */
     } groups[] = {
-        {"equal-2", equal_2}, {"equal-4", equal_4},       {"equal-8", equal_8},
-        {"weights", weights}, {"minimum", minimum},       {"maximum", maximum},
-        {"alone", alone},     {"total", total},           {"latency", latency},
-        {"changes", changes}, {"simulation", simulation},
+        {"equal-2", equal_2},
+        {"equal-4", equal_4},
+        {"equal-8", equal_8},
+        {"weights", weights},
+        {"minimum", minimum},
+        {"maximum", maximum},
+        {"alone", alone},
+        {"total", total},
+        {"latency", latency},
+        {"changes", changes},
+        {"simulation", simulation},
+        {"cpus", bench_explain_cpus, true},
+        {"turns", bench_explain_turns, true},
+        {"moved", bench_explain_moved, true},
     };
     g_autofree char *json = NULL, *only = NULL, *windows = NULL;
     g_autofree char *preload = g_strdup_printf("LD_PRELOAD=%s", g_getenv("GPUP_BENCH_PRELOAD"));
@@ -749,7 +581,7 @@ int main(int argc, char **argv)
         {"json", 0, 0, G_OPTION_ARG_FILENAME, &json, "Write the results as JSON", "FILE"},
         {"seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Of one measurement (10)", "N"},
         {"only", 0, 0, G_OPTION_ARG_STRING, &only,
-         "Those that begin so, of equal-2, equal-4, equal-8, weights, minimum, maximum, alone, total, latency, changes, simulation",
+         "Those that begin so, of equal-2, equal-4, equal-8, weights, minimum, maximum, alone, total, latency, changes, simulation; or one that explains: cpus, moved, turns",
          "GROUP"},
         {"windows", 0, 0, G_OPTION_ARG_FILENAME, &windows,
          "Write what each window of 1 s held: work and CPU time of each partition, CPU time taken "
@@ -779,7 +611,8 @@ int main(int argc, char **argv)
     b.report = report_new(json);
     find_reference(&b, preload);
     for (size_t i = 0; i < G_N_ELEMENTS(groups); i++) {
-        if (wanted(&b, groups[i].name))
+        if (groups[i].when_asked ? g_strcmp0(only, groups[i].name) == 0
+                                 : wanted(&b, groups[i].name))
             groups[i].run(&b);
     }
     if (b.windows)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "load.h"
 
+#include "cpus.h"
 #include "world.h"
 
 #include <fcntl.h>
@@ -89,20 +90,32 @@ void load_free(struct load *load)
     g_free(load);
 }
 
-void load_take(const struct load *load, struct load_sample *sample)
+/* proc(5): a line for each CPU. */
+static void read_stat(const struct load *load, struct load_sample *sample)
 {
-    unsigned long long idle = 0, iowait = 0, steal = 0;
     uint64_t tick = 1000000000 / (uint64_t)sysconf(_SC_CLK_TCK);
-    char text[256];
+    char text[65536];
     ssize_t n = pread(load->stat, text, sizeof(text) - 1, 0);
 
-    *sample = (struct load_sample){.ns = world_now()};
     text[n > 0 ? n : 0] = '\0';
-    /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
-    if (sscanf(text, "cpu %*u %*u %*u %llu %llu %*u %*u %llu", &idle, &iowait, &steal) == 3) {
-        sample->stolen = steal * tick;
-        sample->idle = (idle + iowait) * tick;
+    for (const char *line = strstr(text, "\ncpu"); line; line = strstr(line + 1, "\ncpu")) {
+        unsigned long long idle, iowait, steal;
+        int cpu;
+
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
+        if (sscanf(line, "\ncpu%d %*u %*u %*u %llu %llu %*u %*u %llu", &cpu, &idle, &iowait,
+                   &steal) != 4 ||
+            cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, cpus_allowed()))
+            continue;
+        sample->stolen += steal * tick;
+        sample->idle += (idle + iowait) * tick;
     }
+}
+
+void load_take(const struct load *load, struct load_sample *sample)
+{
+    *sample = (struct load_sample){.ns = world_now()};
+    read_stat(load, sample);
     for (guint i = 0; i < load->clocks->len; i++) {
         struct timespec t = {0};
 
@@ -118,7 +131,7 @@ static double part(uint64_t from, uint64_t to, double whole)
 
 struct taken load_taken(const struct load_sample *from, const struct load_sample *to)
 {
-    double whole = (double)(to->ns - from->ns) * (double)sysconf(_SC_NPROCESSORS_ONLN);
+    double whole = (double)(to->ns - from->ns) * (double)cpus_count();
     struct taken taken = {0};
 
     if (to->ns <= from->ns)

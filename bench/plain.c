@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plain.h"
 
+#include "bench.h"
+#include "cpus.h"
 #include "load.h"
 #include "world.h"
 
@@ -19,6 +21,7 @@
 #define EACH_MS      250u
 #define WINDOW_STEPS (1000u / EACH_MS)
 #define MOST_STEPS   512u
+#define MOVED_NS     (20 * UINT64_C(1000000))
 /* Like a small picture and its shader: it fits a core's own cache. */
 #define FLOATS 16384u
 #define PASSES 8u
@@ -32,18 +35,31 @@ struct step {
     struct load_sample load;
 };
 
-_Noreturn static void compute(_Atomic uint64_t *done)
+static void compute_once(void)
 {
     static float picture[FLOATS];
 
+    for (unsigned k = 0; k < PASSES; k++) {
+        for (size_t i = 0; i < FLOATS; i++)
+            picture[i] = picture[i] * 0.5f + 0.25f * (float)(k + 1);
+    }
+    __asm__ volatile("" : : "r"(picture) : "memory");
+}
+
+_Noreturn static void compute(_Atomic uint64_t *done, size_t number, enum plain_way way)
+{
+    uint64_t moved = 0;
+
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (way == PLAIN_PINNED)
+        cpus_keep_to(number);
     for (;;) {
-        for (unsigned k = 0; k < PASSES; k++) {
-            for (size_t i = 0; i < FLOATS; i++)
-                picture[i] = picture[i] * 0.5f + 0.25f * (float)(k + 1);
-        }
-        __asm__ volatile("" : : "r"(picture) : "memory");
+        compute_once();
         atomic_fetch_add(done, 1);
+        if (way != PLAIN_MOVED || world_now() - moved < MOVED_NS)
+            continue;
+        cpus_keep_to(number++);
+        moved = world_now();
     }
 }
 
@@ -70,33 +86,12 @@ static double evenness(const struct step *from, const struct step *to, size_t n)
     return least / most;
 }
 
-static int compare(const void *a, const void *b)
+static void sample(const struct shared *shared, const pid_t *pid, size_t n, struct step *steps,
+                   size_t n_steps)
 {
-    double x = *(const double *)a, y = *(const double *)b;
+    struct load *load = load_new();
 
-    return (x > y) - (x < y);
-}
-
-struct plain_result plain_processes(size_t n, unsigned seconds)
-{
-    size_t n_steps = MIN(seconds * 1000 / EACH_MS + 1, MOST_STEPS), n_windows = 0;
-    struct shared *shared =
-        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    g_autofree struct step *steps = g_new0(struct step, n_steps);
-    struct plain_result result = {NAN, NAN};
-    double windows[MOST_STEPS];
-    struct load *load;
-    pid_t pid[MOST];
-
-    g_assert_true(shared != MAP_FAILED);
-    g_assert_cmpuint(n, <=, MOST);
-    for (size_t i = 0; i < n; i++) {
-        pid[i] = fork();
-        g_assert_cmpint(pid[i], >=, 0);
-        if (pid[i] == 0)
-            compute(&shared->done[i]);
-    }
-    load = load_new();
+    world_sleep_ms(EACH_MS);
     for (size_t k = 0; k < n_steps; k++) {
         load_take(load, &steps[k].load);
         for (size_t i = 0; i < n; i++) {
@@ -105,20 +100,49 @@ struct plain_result plain_processes(size_t n, unsigned seconds)
         }
         world_sleep_ms(EACH_MS);
     }
+    load_free(load);
+}
+
+static void look_at_windows(struct plain_result *result, const struct step *steps, size_t n_steps,
+                            size_t n)
+{
+    for (size_t k = 0; k + WINDOW_STEPS < n_steps && result->n_windows < PLAIN_MOST; k++) {
+        double even = evenness(&steps[k], &steps[k + WINDOW_STEPS], n);
+
+        result->all[result->n_windows++] = even;
+        if (load_is_clean(&steps[k].load, &steps[k + WINDOW_STEPS].load))
+            result->clean[result->n_clean++] = even;
+    }
+    result->median = result->worst = NAN;
+    result->all_median = bench_median(result->all, result->n_windows);
+    result->all_worst = result->all[0];
+    if (result->n_clean == 0)
+        return;
+    result->median = bench_median(result->clean, result->n_clean);
+    result->worst = result->clean[0];
+}
+
+void plain_processes(size_t n, unsigned seconds, enum plain_way way, struct plain_result *result)
+{
+    size_t n_steps = MIN(seconds * 1000 / EACH_MS + 1, MOST_STEPS);
+    struct shared *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    g_autofree struct step *steps = g_new0(struct step, n_steps);
+    pid_t pid[MOST];
+
+    g_assert_true(shared != MAP_FAILED);
+    g_assert_cmpuint(n, <=, MOST);
+    for (size_t i = 0; i < n; i++) {
+        pid[i] = fork();
+        g_assert_cmpint(pid[i], >=, 0);
+        if (pid[i] == 0)
+            compute(&shared->done[i], i, way);
+    }
+    sample(shared, pid, n, steps, n_steps);
     for (size_t i = 0; i < n; i++) {
         kill(pid[i], SIGKILL);
         waitpid(pid[i], NULL, 0);
     }
     munmap(shared, sizeof(*shared));
-    load_free(load);
-    for (size_t k = 0; k + WINDOW_STEPS < n_steps; k++) {
-        if (load_is_clean(&steps[k].load, &steps[k + WINDOW_STEPS].load))
-            windows[n_windows++] = evenness(&steps[k], &steps[k + WINDOW_STEPS], n);
-    }
-    if (n_windows == 0)
-        return result;
-    qsort(windows, n_windows, sizeof(*windows), compare);
-    result.median = windows[n_windows / 2];
-    result.worst = windows[0];
-    return result;
+    look_at_windows(result, steps, n_steps, n);
 }
