@@ -81,7 +81,7 @@ static int help(const struct cli_args *args, const struct ps_parameter *paramete
     }
     printf(
         "\n\n%s\n\nNames in any case. Sizes: 500MB, 2GB (powers of 1024), or bytes; shares of the GPU:\n"
-        "25%%. docs/hyper-v.md and gpup(1) say what each is in gpup's own words.\n",
+        "25%%. gpup(1) and " GPUP_DOCDIR "/hyper-v.md say what each\nis in gpup's own words.\n",
         args->command->summary);
     return GPUP_EXIT_DONE;
 }

@@ -207,7 +207,7 @@ static void check_apparmor(struct checkup *c)
     if (!exists(c, "etc/apparmor.d/abstractions/libvirt-qemu.d/gpup"))
         SAY(c, FAIL, "confinement",
             "install " GPUP_SYSCONFDIR "/apparmor.d/abstractions/libvirt-qemu.d/gpup (gpup's "
-            "package has it); see docs/security.md",
+            "package has it); see " GPUP_DOCDIR "/security.md",
             "AppArmor is on and gpup's rules are not there: VMs with virtio partitions do not "
             "start");
     else if (!apparmor_reads_ours(c))
@@ -228,7 +228,7 @@ static void check_confinement(struct checkup *c)
     if (g_strcmp0(on, "Y") == 0 && exists(c, "etc/apparmor.d/abstractions/libvirt-qemu"))
         check_apparmor(c);
     if (g_strcmp0(enforcing, "1") == 0)
-        SAY(c, WARN, "confinement", "see docs/security.md",
+        SAY(c, WARN, "confinement", "see " GPUP_DOCDIR "/security.md",
             "SELinux is enforcing, and gpup brings no rules for it: hardware partitions work, "
             "virtio partitions may be refused");
 }
