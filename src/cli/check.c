@@ -5,6 +5,7 @@
 #include "cli/check_vms.h"
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "gpu/pci.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -114,11 +115,6 @@ static void print_json(GPtrArray *findings)
     cli_json_print(json);
 }
 
-static const char *short_id(const char *gpu)
-{
-    return g_str_has_prefix(gpu, "0000:") ? gpu + strlen("0000:") : gpu;
-}
-
 static void print_finding(const struct gpup_finding *f)
 {
     g_autofree char *text = cli_clean(f->text);
@@ -126,7 +122,7 @@ static void print_finding(const struct gpup_finding *f)
 
     printf("%-5s ", gpup_finding_level_name(f->level));
     if (f->gpu)
-        printf("%s ", short_id(f->gpu));
+        printf("%s ", gpup_pci_short(f->gpu));
     puts(text);
     if (fix)
         printf("      %s\n", fix);
@@ -144,7 +140,7 @@ static void print_ok(GPtrArray *findings, const char *gpu)
         if (f->level != GPUP_FINDING_OK || g_strcmp0(f->gpu, gpu) != 0)
             continue;
         if (!*separator)
-            printf("ok    %s%s", gpu ? short_id(gpu) : "", gpu ? " " : "");
+            printf("ok    %s%s", gpu ? gpup_pci_short(gpu) : "", gpu ? " " : "");
         printf("%s%s", separator, text);
         separator = ", ";
     }

@@ -129,8 +129,11 @@ static GVariant *options_of(const struct call *call)
 
 static void print_lines(const struct call *call, char *const *lines)
 {
-    for (; lines && *lines; lines++)
-        printf("%s%s\n", ps_is_set(&call->parameters[WHAT_IF]) ? "What if: " : "", *lines);
+    for (; lines && *lines; lines++) {
+        g_autofree char *clean = cli_clean(*lines);
+
+        printf("%s%s\n", ps_is_set(&call->parameters[WHAT_IF]) ? "What if: " : "", clean);
+    }
 }
 
 /* Both lists are sorted by their names, and stay so when loaded again. */

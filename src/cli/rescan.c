@@ -34,7 +34,7 @@ int cli_rescan(struct cli_args *args)
     g_autofree char *forget = NULL;
     gboolean dry_run = FALSE;
     const GOptionEntry entries[] = {
-        {"forget", 0, 0, G_OPTION_ARG_STRING, &forget,
+        {"forget", 0, 0, G_OPTION_ARG_FILENAME, &forget,
          "Drop what is stored for a GPU that is not here any more", "KEY"},
         {"dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "Say what would be done, change nothing",
          NULL},

@@ -109,6 +109,14 @@ static int fill(struct libscols_table *tb, const struct cli_table *table)
     return ret;
 }
 
+/* no-color.org */
+static bool may_color(void)
+{
+    const char *no_color = g_getenv("NO_COLOR");
+
+    return !(no_color && *no_color) && g_strcmp0(g_getenv("TERM"), "dumb") != 0;
+}
+
 static int print_terminal(const struct cli_table *table)
 {
     struct libscols_table *tb = scols_new_table();
@@ -116,7 +124,7 @@ static int print_terminal(const struct cli_table *table)
 
     if (!tb)
         return -1;
-    scols_table_enable_colors(tb, g_strcmp0(g_getenv("TERM"), "dumb") != 0);
+    scols_table_enable_colors(tb, may_color());
     ret = fill(tb, table);
     fflush(stdout);
     if (ret == 0)
