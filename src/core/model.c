@@ -13,6 +13,7 @@ static const char *const enforcements[] = {"none", "share", "hard"};
 static const char *const kinds[] = {"virtio", "sriov", "passthrough"};
 static const char *const modes[] = {"unused", "partitioned", "passthrough", "unusable", "wedged"};
 static const char *const policies[] = {"spread", "pack"};
+static const char *const displays[] = {"off", "pixels", "dmabuf"};
 
 const char *gpup_resource_name(enum gpup_resource r)
 {
@@ -58,11 +59,9 @@ int gpup_resource_from_name(const char *name, enum gpup_resource *r)
     return 0;
 }
 
-static const char *const displays[] = {"off", "pixels", "dmabuf"};
-
 const char *gpup_display_name(enum gpup_display d)
 {
-    return displays[d];
+    return NAME_OF(displays, d);
 }
 
 int gpup_display_from_name(const char *name, enum gpup_display *d)

@@ -58,7 +58,6 @@ struct gpup_request {
     uint64_t min, optimal, max;
 };
 
-/* A VM's request for a partition. */
 /* What QEMU shows of a virtio partition's head. */
 enum gpup_display {
     GPUP_DISPLAY_OFF,    /* the head is disconnected */
@@ -66,6 +65,7 @@ enum gpup_display {
     GPUP_DISPLAY_DMABUF, /* shared where the GPU can: QEMU's display must have OpenGL */
 };
 
+/* A VM's request for a partition. */
 struct gpup_adapter {
     char id[37]; /* a UUID in its text form, fixed when the adapter is added */
     enum gpup_kind kind;
@@ -138,7 +138,7 @@ struct gpup_gpu {
 
 const char *gpup_resource_name(enum gpup_resource r); /* "vram", "compute", "encode", "decode" */
 const char *gpup_enforcement_name(enum gpup_enforcement e); /* "none", "share", "hard" */
-const char *gpup_kind_name(enum gpup_kind k);               /* "virtio", "sriov" */
+const char *gpup_kind_name(enum gpup_kind k);               /* "virtio", "sriov", ... */
 const char *gpup_mode_name(enum gpup_mode m);               /* "unused", "partitioned", ... */
 const char *gpup_policy_name(enum gpup_policy p);
 const char *gpup_display_name(enum gpup_display d); /* "off", "pixels", "dmabuf" */

@@ -116,7 +116,7 @@ int gpup_parse_share(const char *text, uint32_t *ppm, struct gpup_error **err)
     int ret = read_decimal(skip_spaces(text), &d, &rest);
 
     rest = skip_spaces(rest);
-    if (ret == 0 && *rest == '\0' && !d.has_point)
+    if (ret == 0 && *rest == '\0' && !d.has_point && d.whole <= 100)
         return gpup_error_set(err, EINVAL, "'%s' is not a share: write %" PRIu64 "%%", text,
                               d.whole);
     if (ret == -EINVAL || strcmp(rest, "%") != 0)
