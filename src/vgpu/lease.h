@@ -27,7 +27,8 @@ struct lease_events {
     void (*granted)(void *data, const struct gpup_msg_grant *grant);
 };
 
-/* Asks for the grant of this adapter; waits 5 s at most. NULL with the reason. */
+/* Asks for the grant of this adapter: for 5 s where gpupd is not there, for 20 s where it does not
+ * answer. NULL with the reason. */
 struct lease *lease_new(struct vgpu_loop *loop, const char *socket_path, const char *adapter,
                         const struct lease_events *events, void *data, struct gpup_msg_grant *grant,
                         struct gpup_error **err);

@@ -20,8 +20,8 @@
 
 #define PROTOCOL_FEATURES                                                                          \
     (BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |                        \
-     BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_CONFIG) |                  \
-     BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
+     BIT(VHOST_USER_PROTOCOL_F_CONFIG) | BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                 \
+     BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
 
 struct queue {
     struct vhost_user *vhost;
@@ -37,7 +37,7 @@ struct vhost_user {
     struct vgpu_loop *loop;
     const struct vhost_user_device *ops;
     void *device;
-    int fd, backend_fd; /* backend_fd: what we may say unasked, or -1 */
+    int fd;
     struct vgpu_source *source;
     uint64_t features, protocol_features;
     struct guest_memory memory;
@@ -409,37 +409,16 @@ static int set_vring_err(struct vhost_user *v, struct vhost_user_message *m,
     return queue_and_fd(v, m, &fd, err) ? 0 : -EPROTO;
 }
 
-static int take_one_fd(struct vhost_user_message *m, int *fd, struct gpup_error **err)
-{
-    if (m->n_fds != 1)
-        return gpup_error_set(err, EPROTO, "one descriptor was expected, %u came", m->n_fds);
-    *fd = m->fds[0];
-    m->fds[0] = -1;
-    return 0;
-}
-
-static int set_backend_req_fd(struct vhost_user *v, struct vhost_user_message *m,
-                              struct gpup_error **err)
-{
-    int fd = -1;
-    int ret = take_one_fd(m, &fd, err);
-
-    if (ret < 0)
-        return ret;
-    close_fd(&v->backend_fd);
-    v->backend_fd = fd;
-    return 0;
-}
-
 static int gpu_set_socket(struct vhost_user *v, struct vhost_user_message *m,
                           struct gpup_error **err)
 {
-    int fd = -1;
-    int ret = take_one_fd(m, &fd, err);
+    int fd = m->fds[0];
 
-    if (ret == 0)
-        v->ops->set_display(v->device, fd);
-    return ret;
+    if (m->n_fds != 1)
+        return gpup_error_set(err, EPROTO, "one descriptor was expected, %u came", m->n_fds);
+    m->fds[0] = -1;
+    v->ops->set_display(v->device, fd);
+    return 0;
 }
 
 static int check_config(const struct vhost_user_message *m, struct gpup_error **err)
@@ -507,7 +486,6 @@ static const struct {
     [VHOST_USER_SET_PROTOCOL_FEATURES] = {set_protocol_features, 8},
     [VHOST_USER_GET_QUEUE_NUM] = {get_queue_num, 0},
     [VHOST_USER_SET_VRING_ENABLE] = {set_vring_enable, 8},
-    [VHOST_USER_SET_BACKEND_REQ_FD] = {set_backend_req_fd, 0},
     [VHOST_USER_GET_CONFIG] = {get_config, 12},
     [VHOST_USER_SET_CONFIG] = {set_config, 12},
     [VHOST_USER_GPU_SET_SOCKET] = {gpu_set_socket, 0},
@@ -594,8 +572,7 @@ struct vhost_user *vhost_user_new(struct vgpu_loop *loop, int fd,
         gpup_error_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    *v =
-        (struct vhost_user){.loop = loop, .ops = ops, .device = device, .fd = fd, .backend_fd = -1};
+    *v = (struct vhost_user){.loop = loop, .ops = ops, .device = device, .fd = fd};
     guest_memory_init(&v->memory);
     if (make_queues(v) < 0) {
         gpup_error_set(err, ENOMEM, "out of memory");
@@ -625,7 +602,6 @@ void vhost_user_free(struct vhost_user *vhost)
         virtqueue_free(q->virtqueue);
     }
     guest_memory_clear(&vhost->memory);
-    close_fd(&vhost->backend_fd);
     close_fd(&vhost->fd);
     free(vhost);
 }
@@ -650,14 +626,4 @@ struct virtqueue *vhost_user_queue(struct vhost_user *vhost, unsigned index)
     if (index >= vhost->ops->n_queues || !virtqueue_is_running(vhost->queues[index].virtqueue))
         return NULL;
     return vhost->queues[index].virtqueue;
-}
-
-void vhost_user_config_changed(struct vhost_user *vhost)
-{
-    const struct vhost_user_message message = {
-        .header = {VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, VHOST_USER_VERSION, 0}};
-    GPUP_AUTO_ERROR err = NULL;
-
-    if (vhost->backend_fd >= 0 && vhost_user_send(vhost->backend_fd, &message, &err) < 0)
-        vgpu_log(LOG_WARNING, "telling of a changed configuration: %s", gpup_error_message(err));
 }

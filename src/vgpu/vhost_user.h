@@ -13,10 +13,9 @@ struct vgpu_loop;
 struct virtqueue;
 
 /*
- * The back-end side of vhost-user (QEMU's docs/interop/vhost-user.rst) for one device. What QEMU
- * says to a GPU back-end and in which order is told in docs/architecture.md. The front-end is
- * trusted more than the guest, but its messages are checked all the same: a malformed one is
- * logged and ends the connection, never memory safety.
+ * The back-end side of vhost-user (QEMU's docs/interop/vhost-user.rst) for one device. The
+ * front-end is trusted more than the guest, but its messages are checked all the same: a malformed
+ * one is logged and ends the connection, never memory safety.
  */
 struct vhost_user;
 
@@ -37,8 +36,7 @@ struct vhost_user_device {
      * returns (the front-end expects the base to be what is not yet used). The device's state
      * (resources, contexts) stays: the VM may be continued. */
     void (*stop)(void *device, unsigned index, struct virtqueue *queue);
-    /* RESET_DEVICE, or a new driver (SET_FEATURES after all queues had stopped and a status of
-     * 0 was seen): all state is dropped. */
+    /* RESET_DEVICE, or a new driver (its first queue begins anew): all state is dropped. */
     void (*reset)(void *device);
     void (*memory_added)(void *device, const struct guest_region *region);
     /* Before the region is unmapped: nothing may use it when this returns. */
@@ -57,7 +55,5 @@ const struct guest_memory *vhost_user_memory(const struct vhost_user *vhost);
 struct virtqueue *vhost_user_queue(struct vhost_user *vhost, unsigned index); /* NULL if stopped */
 /* Calls `kick` again for this queue, after what else is ready was served. */
 void vhost_user_kick_again(struct vhost_user *vhost, unsigned index);
-/* Tells the driver that the configuration changed (BACKEND_CONFIG_CHANGE_MSG), if it can. */
-void vhost_user_config_changed(struct vhost_user *vhost);
 
 #endif

@@ -22,7 +22,6 @@ enum vhost_user_request {
     VHOST_USER_SET_PROTOCOL_FEATURES = 16,
     VHOST_USER_GET_QUEUE_NUM = 17,
     VHOST_USER_SET_VRING_ENABLE = 18,
-    VHOST_USER_SET_BACKEND_REQ_FD = 21,
     VHOST_USER_GET_CONFIG = 24,
     VHOST_USER_SET_CONFIG = 25,
     VHOST_USER_GPU_SET_SOCKET = 33,
@@ -32,8 +31,6 @@ enum vhost_user_request {
     VHOST_USER_REM_MEM_REG = 38,
 };
 
-#define VHOST_USER_BACKEND_CONFIG_CHANGE_MSG      2u
-
 #define VHOST_USER_VERSION                        1u
 #define VHOST_USER_VERSION_MASK                   3u
 #define VHOST_USER_REPLY                          (1u << 2)
@@ -42,7 +39,6 @@ enum vhost_user_request {
 #define VHOST_USER_F_PROTOCOL_FEATURES            30
 #define VHOST_USER_PROTOCOL_F_MQ                  0
 #define VHOST_USER_PROTOCOL_F_REPLY_ACK           3
-#define VHOST_USER_PROTOCOL_F_BACKEND_REQ         5
 #define VHOST_USER_PROTOCOL_F_CONFIG              9
 #define VHOST_USER_PROTOCOL_F_RESET_DEVICE        13
 #define VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS 15
