@@ -123,20 +123,11 @@ static char *list_ports(const xmlNode *domain)
     return g_string_free(list, FALSE);
 }
 
-static xmlNode *pending_note(const xmlNode *element)
-{
-    for (xmlNode *note = xmlFirstElementChild((xmlNode *)(size_t)element); note;
-         note = xmlNextElementSibling(note)) {
-        if (gpup_xml_attribute_is(note, "what", PORTS_BEFORE))
-            return note;
-    }
-    return NULL;
-}
-
 /* Replaces the first note by those of the ports that came since. False: there was none. */
 static bool note_ports(const xmlNode *domain, xmlNode *element)
 {
-    xmlNode *pending = pending_note(element);
+    const struct gpup_edit edit = {.element = element};
+    xmlNode *pending = gpup_edit_find_note(&edit, PORTS_BEFORE);
     g_autofree char *was = pending ? gpup_xml_attribute(pending, "was") : NULL;
     g_auto(GStrv) before = g_strsplit(was ? was : "", " ", 0);
 
@@ -158,24 +149,12 @@ static bool note_ports(const xmlNode *domain, xmlNode *element)
 
 /* ---- adding ---- */
 
-static bool is_windows(const xmlNode *node)
-{
-    for (const xmlNode *n = node->children; n; n = n->next) {
-        g_autofree char *id = n->type == XML_ELEMENT_NODE ? gpup_xml_attribute(n, "id") : NULL;
-
-        if (id && gpup_xml_is(n, "os") && g_str_has_prefix(id, "http://microsoft.com/"))
-            return true;
-        if (n->type == XML_ELEMENT_NODE && is_windows(n))
-            return true;
-    }
-    return false;
-}
-
 static int check_guest(const struct gpup_edit *edit, struct gpup_error **err)
 {
-    xmlNode *metadata = gpup_xml_child(edit->domain, "metadata", NULL);
+    g_autofree char *system = gpup_xml_system(edit->domain);
 
-    if (!metadata || edit->flags & GPUP_DOMAIN_FORCE || !is_windows(metadata))
+    if (!system || edit->flags & GPUP_DOMAIN_FORCE ||
+        !g_str_has_prefix(system, "http://microsoft.com/"))
         return 0;
     return gpup_error_set(
         err, EOPNOTSUPP,

@@ -30,12 +30,31 @@ static xmlNode *our_hostdev(const struct gpup_edit *edit)
     return id ? gpup_xml_hostdev_of(edit->domain, id) : NULL;
 }
 
-int gpup_check_hostdev(const struct gpup_edit *edit, struct gpup_error **err)
+static bool names(const xmlNode *hostdev, const char *address)
+{
+    char named[GPUP_ADDRESS_SIZE];
+
+    return gpup_xml_hostdev_address(hostdev, named) && strcmp(named, address) == 0;
+}
+
+/* By its user. */
+static bool is_given(const struct gpup_edit *edit, const char *address)
 {
     xmlNode *devices = devices_of(edit->domain);
+
+    for (xmlNode *h = gpup_xml_child(devices, "hostdev", NULL); h;
+         h = gpup_xml_child(devices, "hostdev", h)) {
+        if (names(h, address))
+            return true;
+    }
+    return false;
+}
+
+int gpup_check_hostdev(const struct gpup_edit *edit, struct gpup_error **err)
+{
     xmlNode *ours = our_hostdev(edit);
 
-    if (!devices)
+    if (!devices_of(edit->domain))
         return gpup_error_set(err, EINVAL, "%s's definition has no <devices>: virsh edit %s",
                               edit->name, edit->name);
     if (ours)
@@ -47,16 +66,11 @@ int gpup_check_hostdev(const struct gpup_edit *edit, struct gpup_error **err)
                               "%s's device is not in its definition any more: gpup unassign %s, "
                               "then gpup assign %s",
                               edit->name, edit->name, edit->name);
-    for (xmlNode *h = gpup_xml_child(devices, "hostdev", NULL); h;
-         h = gpup_xml_child(devices, "hostdev", h)) {
-        char address[GPUP_ADDRESS_SIZE];
-
-        if (gpup_xml_hostdev_address(h, address) && strcmp(address, edit->device->address) == 0)
-            return gpup_error_set(err, EEXIST,
-                                  "%s has a <hostdev> of %s that gpup did not put there: take it "
-                                  "out first (virsh edit %s)",
-                                  edit->name, address, edit->name);
-    }
+    if (is_given(edit, edit->device->address))
+        return gpup_error_set(err, EEXIST,
+                              "%s has a <hostdev> of %s that gpup did not put there: take it out "
+                              "first (virsh edit %s)",
+                              edit->name, edit->device->address, edit->name);
     return 0;
 }
 
@@ -180,21 +194,6 @@ static void list(struct gpup_edit *edit, char function, bool on)
         gpup_xml_set(note, "was", numbers->str);
     else
         gpup_xml_remove(note);
-}
-
-/* By its user. */
-static bool is_given(const struct gpup_edit *edit, const char *address)
-{
-    xmlNode *devices = devices_of(edit->domain);
-
-    for (xmlNode *h = gpup_xml_child(devices, "hostdev", NULL); h;
-         h = gpup_xml_child(devices, "hostdev", h)) {
-        char other[GPUP_ADDRESS_SIZE];
-
-        if (gpup_xml_hostdev_address(h, other) && strcmp(other, address) == 0)
-            return true;
-    }
-    return false;
 }
 
 static char function_of(const char *address)
@@ -443,20 +442,13 @@ static void undo_arguments(struct gpup_edit *edit)
 
 /* ---- */
 
-static bool names(const xmlNode *hostdev, const struct gpup_device *device)
-{
-    char address[GPUP_ADDRESS_SIZE];
-
-    return gpup_xml_hostdev_address(hostdev, address) && strcmp(address, device->address) == 0;
-}
-
 bool gpup_add_hostdev(struct gpup_edit *edit)
 {
     bool made = !our_hostdev(edit), added = false;
 
     if (made)
         new_hostdev(edit);
-    if (edit->device && names(our_hostdev(edit), edit->device))
+    if (edit->device && names(our_hostdev(edit), edit->device->address))
         gpup_set_companions(edit, &added);
     if (edit->device)
         add_window(edit);
