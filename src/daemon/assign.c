@@ -57,13 +57,11 @@ static void take_lines(struct gpup_call *call, GStrv lines)
 
 static void name_pin(struct gpup_call *call, struct assignment *a)
 {
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+    const struct gpup_gpu *gpu =
+        a->adapter->gpu ? gpup_host_gpu_by_key(call->daemon->host, a->adapter->gpu) : NULL;
 
-    for (size_t i = 0; a->adapter->gpu && i < n; i++) {
-        if (strcmp(gpus[i]->key, a->adapter->gpu) == 0)
-            a->pin = g_strdup(gpup_gpu_short_id(gpus[i]));
-    }
+    if (gpu)
+        a->pin = g_strdup(gpup_gpu_short_id(gpu));
 }
 
 static int set_pin(struct gpup_call *call, const char *word, struct gpup_adapter *adapter,

@@ -17,7 +17,7 @@ struct gpup_call {
     GDBusMethodInvocation *invocation;
     GVariant *parameters;                /* of the call, borrowed */
     GHashTable *options;                 /* name -> GVariant *: what was given */
-    char *gpu_key;                       /* of SetPartitionCount, or NULL */
+    char *gpu_key;                       /* of a method of a GPU, or NULL */
     char *user;                          /* who called, for people */
     GPtrArray *lines;                    /* char *: the answer */
     void (*run)(struct gpup_call *call); /* once authorised; ends in gpup_call_finish() */

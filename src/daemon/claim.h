@@ -27,7 +27,7 @@ struct gpup_claim {
     bool preparing;         /* its partition is being readied */
     bool dropped;           /* it is to be freed once that is done */
     bool by_hand;           /* no adapter: its user put the function into the VM's definition */
-    pid_t renderer;         /* started last for it, or 0, */
+    pid_t renderer;         /* started last for it, or 0 */
     guint64 renderer_start; /* and when (/proc/PID/stat): tells it from a later process */
 };
 

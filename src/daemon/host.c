@@ -53,6 +53,18 @@ struct gpup_gpu *gpup_host_gpu_by_key(struct gpup_host *h, const char *key)
     return NULL;
 }
 
+struct gpup_gpu *gpup_host_gpu_at(struct gpup_host *h, const char *id)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(gpus[i]->id, id) == 0)
+            return gpus[i];
+    }
+    return NULL;
+}
+
 struct gpup_gpu *gpup_host_gpu_of(struct gpup_host *h, const struct gpup_claim *claim)
 {
     return gpup_host_gpu_by_key(h, claim->gpu);

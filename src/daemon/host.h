@@ -49,6 +49,9 @@ void gpup_host_record(struct gpup_host *host, struct gpup_events *events,
                       struct gpup_health *health);
 
 struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *host, size_t *n);
+/* By its stable key, and by where it is; NULL: it is not in this host. */
+struct gpup_gpu *gpup_host_gpu_by_key(struct gpup_host *host, const char *key);
+struct gpup_gpu *gpup_host_gpu_at(struct gpup_host *host, const char *id);
 /* What an administrator has to know, one line each; owned by the host. */
 GPtrArray *gpup_host_problems(struct gpup_host *host);
 const struct gpup_config *gpup_host_config(struct gpup_host *host);

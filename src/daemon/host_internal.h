@@ -44,8 +44,6 @@ void gpup_host_tell(struct gpup_host *h);
 void gpup_host_tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
                           enum gpup_event_kind kind, const char *user);
 
-struct gpup_gpu *gpup_host_gpu_by_key(struct gpup_host *h, const char *key);
-
 /* Something that an administrator has to know: into the log, and shown until GPUs are looked for
  * again. */
 void gpup_host_problem(struct gpup_host *h, const char *text);

@@ -31,18 +31,6 @@ static void report_foreign(struct gpup_host *h, const struct gpup_gpu *gpu, unsi
             id, gpu->n_slots, id, gpu->n_slots);
 }
 
-static struct gpup_gpu *gpu_at(struct gpup_host *h, const char *id)
-{
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(h, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(gpus[i]->id, id) == 0)
-            return gpus[i];
-    }
-    return NULL;
-}
-
 /* A gpupd that was killed was changing it: how it is now is no one else's doing. */
 static bool was_changing(struct gpup_host *h, const struct gpup_gpu *gpu)
 {
@@ -130,7 +118,7 @@ static struct gpup_change *begin_stored(struct gpup_host *h, struct gpup_gpu *gp
 
 void gpup_host_change_ended(struct gpup_host *h, const char *address)
 {
-    const struct gpup_gpu *gpu = gpu_at(h, address);
+    const struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
 
     if (!gpu || gpu->mode != GPUP_MODE_WEDGED)
         gpup_underway_end(h->folders->run, address);
@@ -175,7 +163,7 @@ static void apply_later(struct gpup_host *h, const struct gpup_gpu *gpu, struct 
 static void looked(const struct gpup_error *err, void *data)
 {
     struct applied *a = data;
-    struct gpup_gpu *gpu = gpu_at(a->host, a->address);
+    struct gpup_gpu *gpu = gpup_host_gpu_at(a->host, a->address);
     struct gpup_change *change = gpu && !err ? begin_stored(a->host, gpu) : NULL;
 
     if (change)
@@ -188,7 +176,7 @@ static void looked(const struct gpup_error *err, void *data)
 static bool is_half(struct gpup_host *h, const char *address)
 {
     g_autoptr(gpup_pci) pci = gpup_pci_read(&h->system, address);
-    const struct gpup_gpu *gpu = gpu_at(h, address);
+    const struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
 
     return pci && !pci->driver && !(gpu && gpup_store_is_whole(h->folders->state, gpu->key));
 }
@@ -205,7 +193,7 @@ static void undo(struct gpup_host *h, const char *address)
 
 void gpup_host_repair(struct gpup_host *h, const char *address)
 {
-    struct gpup_gpu *gpu = gpu_at(h, address);
+    struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
 
     if (is_half(h, address) && !(gpu && gpu->mode == GPUP_MODE_WEDGED))
         undo(h, address);
@@ -218,7 +206,7 @@ void gpup_host_repair(struct gpup_host *h, const char *address)
 
 void gpup_host_driver_bound(struct gpup_host *h, const char *address)
 {
-    const struct gpup_gpu *gpu = gpu_at(h, address);
+    const struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
     g_autoptr(gpup_pci) pci = gpu ? gpup_pci_read(&h->system, address) : NULL;
 
     if (!pci || gpu->changing || g_strcmp0(pci->driver, gpu->driver) != 0)
@@ -290,7 +278,7 @@ void gpup_host_apply_to_recovered(struct gpup_host *h)
  * not set up by itself. */
 static void report_missing(struct gpup_host *h, const struct gpup_store_entry *entry)
 {
-    struct gpup_gpu *other = gpu_at(h, entry->id);
+    struct gpup_gpu *other = gpup_host_gpu_at(h, entry->id);
 
     if (other)
         gpup_host_add_problem(
@@ -318,7 +306,7 @@ static void undo_unknown(struct gpup_host *h)
     while (dir && (name = g_dir_read_name(dir))) {
         g_autofree char *text = gpup_underway_peek(h->folders->run, name);
 
-        if (text && !*text && !gpu_at(h, name))
+        if (text && !*text && !gpup_host_gpu_at(h, name))
             undo(h, name);
     }
 }

@@ -100,17 +100,14 @@ static gboolean on_signal(void *data)
 static void on_reset(const char *address, void *data)
 {
     struct gpup_daemon *d = data;
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
+    const struct gpup_gpu *gpu = gpup_host_gpu_at(d->host, address);
 
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(gpus[i]->id, address) != 0)
-            continue;
-        gpup_health_add(d->health, gpus[i]->key, GPUP_TROUBLE_RESET);
-        gpup_events_add(d->events, GPUP_EVENT_RESET, "kernel", gpup_gpu_short_id(gpus[i]), NULL,
-                        "%s was reset by its driver %s: journalctl -k says why",
-                        gpup_gpu_short_id(gpus[i]), gpus[i]->driver ? gpus[i]->driver : "");
-    }
+    if (!gpu)
+        return;
+    gpup_health_add(d->health, gpu->key, GPUP_TROUBLE_RESET);
+    gpup_events_add(d->events, GPUP_EVENT_RESET, "kernel", gpup_gpu_short_id(gpu), NULL,
+                    "%s was reset by its driver %s: journalctl -k says why", gpup_gpu_short_id(gpu),
+                    gpu->driver ? gpu->driver : "");
 }
 
 static void on_bound(const char *address, void *data)

@@ -12,14 +12,7 @@
 
 static struct gpup_gpu *gpu_of(struct gpup_call *call)
 {
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(gpus[i]->key, call->gpu_key) == 0)
-            return gpus[i];
-    }
-    return NULL;
+    return gpup_host_gpu_by_key(call->daemon->host, call->gpu_key);
 }
 
 static guint32 count_of(struct gpup_call *call)

@@ -7,18 +7,6 @@
 
 #define NOT_SET G_MAXUINT64
 
-static struct gpup_gpu *find_gpu(struct gpup_daemon *d, const char *id, const char *key)
-{
-    size_t n;
-    struct gpup_gpu *const *gpus = gpup_host_gpus(d->host, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        if ((id && strcmp(gpus[i]->id, id) == 0) || (key && strcmp(gpus[i]->key, key) == 0))
-            return gpus[i];
-    }
-    return NULL;
-}
-
 static char **take_lines(GPtrArray *lines)
 {
     g_ptr_array_add(lines, NULL);
@@ -147,7 +135,8 @@ static GVariant *bounds(const struct gpup_request *q)
 static GVariant *adapter_of(struct gpup_daemon *d, const struct gpup_adapter *adapter)
 {
     GVariantBuilder builder;
-    struct gpup_gpu *pin = adapter && adapter->gpu ? find_gpu(d, NULL, adapter->gpu) : NULL;
+    struct gpup_gpu *pin =
+        adapter && adapter->gpu ? gpup_host_gpu_by_key(d->host, adapter->gpu) : NULL;
 
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
     if (!adapter)
@@ -190,7 +179,7 @@ void gpup_present_vm(struct gpup_daemon *d, struct gpup_vm *vm, GpupVM *v)
 
 GVariant *gpup_present_counts(struct gpup_daemon *d, const char *key)
 {
-    struct gpup_gpu *gpu = find_gpu(d, NULL, key);
+    struct gpup_gpu *gpu = gpup_host_gpu_by_key(d->host, key);
     GVariantBuilder builder;
 
     g_variant_builder_init(&builder, G_VARIANT_TYPE("a(utttt)"));
@@ -220,7 +209,7 @@ static void add_time(struct gpup_daemon *d, const char *adapter, GVariantBuilder
 
 GVariant *gpup_present_usage(struct gpup_daemon *d, const char *id, unsigned index)
 {
-    struct gpup_gpu *gpu = find_gpu(d, id, NULL);
+    struct gpup_gpu *gpu = gpup_host_gpu_at(d->host, id);
     GVariantBuilder builder;
     struct gpup_msg_usage u;
     pid_t pid;

@@ -516,8 +516,12 @@ static void open_to_group(const char *path, const char *name)
 static int listen_at(const char *path, const char *group, struct gpup_error **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int sock;
 
+    if (strlen(path) >= sizeof(address.sun_path))
+        return gpup_error_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu characters",
+                              path, sizeof(address.sun_path) - 1);
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (sock < 0)
         return gpup_error_set(err, errno, "no socket for libvirt's hook can be made: %s",
                               g_strerror(errno));
