@@ -99,7 +99,10 @@ static int whole_create(const struct gpup_target *t, unsigned n, struct gpup_fac
         return ret;
     }
     after.pci = now = gpup_pci_read(t->system, t->pci->address);
-    return now ? whole_describe(&after, facts, err) : -ENODEV;
+    if (!now)
+        return gpup_error_set(err, ENODEV, "%s went away while it was given to VMs: see dmesg",
+                              t->name);
+    return whole_describe(&after, facts, err);
 }
 
 static int whole_destroy(const struct gpup_target *t, struct gpup_error **err)

@@ -99,25 +99,24 @@ bool virgl_has_fences(struct render *render)
     return has;
 }
 
-static int drm_fd = -1;
-
 static int take_drm_fd(void *cookie)
 {
-    int fd = drm_fd;
+    struct render *render = cookie;
+    int fd = render->drm_fd;
 
-    drm_fd = -1; /* virglrenderer owns what it got */
+    render->drm_fd = -1; /* virglrenderer owns what it got */
     return fd;
 }
 
-static int open_render_node(const char *path, struct gpup_error **err)
+static int open_render_node(struct render *render, const char *path, struct gpup_error **err)
 {
     struct stat st;
 
-    drm_fd = open(path, O_RDWR | O_CLOEXEC);
-    if (drm_fd < 0)
-        return gpup_error_set(err, errno, "Cannot open the GPU's render node %s: %s", path,
+    render->drm_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (render->drm_fd < 0)
+        return gpup_error_set(err, errno, "cannot open the GPU's render node %s: %s", path,
                               strerror(errno));
-    if (fstat(drm_fd, &st) < 0 || !S_ISCHR(st.st_mode) || major(st.st_rdev) != DRM_MAJOR)
+    if (fstat(render->drm_fd, &st) < 0 || !S_ISCHR(st.st_mode) || major(st.st_rdev) != DRM_MAJOR)
         return gpup_error_set(err, ENODEV,
                               "%s is not a GPU's render node: these are /dev/dri/renderD128 and "
                               "following",
@@ -135,7 +134,7 @@ static int check_accelerated(const char *render_node, struct gpup_error **err)
         return 0;
     return gpup_error_set(err, ENODEV,
                           "OpenGL on %s runs in software (%s): no driver for this GPU is "
-                          "installed. Install it, or use the GPU \"software\"",
+                          "installed: install it, or use the GPU \"software\"",
                           render_node, name);
 }
 
@@ -179,6 +178,7 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
     int flags = VIRGL_RENDERER_USE_EGL;
     int r = 0;
 
+    render->drm_fd = -1;
     render->fences_end = &render->fences;
 #ifdef HAVE_VIRGL_LOG_CALLBACK
     virgl_set_log_callback(on_log, NULL, NULL);
@@ -188,7 +188,7 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
     setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
     render->has_node = render_node != NULL;
     if (render_node) {
-        r = open_render_node(render_node, err);
+        r = open_render_node(render, render_node, err);
         if (r < 0)
             return r;
     } else {
@@ -198,7 +198,7 @@ int virgl_start(struct render *render, const char *render_node, struct gpup_erro
     r = initialise(render, flags);
     if (r != 0)
         return gpup_error_set(err, ENODEV,
-                              "OpenGL could not be started on %s (virglrenderer: %d). Is a Mesa or "
+                              "OpenGL could not be started on %s (virglrenderer: %d): is a Mesa or "
                               "vendor driver for it installed?",
                               render_node ? render_node : "the software renderer", r);
     return render_node ? check_accelerated(render_node, err) : 0;

@@ -190,10 +190,10 @@ static int check(const struct sandbox_spec *spec, struct gpup_error **err)
 {
     if (!spec->path || spec->path[0] != '/')
         return gpup_error_set(err, EINVAL,
-                              "The program to start in a sandbox must be given by an "
+                              "the program to start in a sandbox must be given by an "
                               "absolute path");
     if (access(spec->path, X_OK) < 0)
-        return gpup_error_set(err, errno, "Cannot execute %s: %s. Is gpup installed completely?",
+        return gpup_error_set(err, errno, "cannot execute %s: %s; is gpup installed completely?",
                               spec->path, strerror(errno));
     return 0;
 }
@@ -243,9 +243,9 @@ int sandbox_spawn(const struct sandbox_spec *spec, pid_t *pid, int *pidfd, unsig
             break;
     }
     if (report.failure.error)
-        return gpup_error_set(err, report.failure.error, "Cannot start %s: %s: %s", spec->path,
+        return gpup_error_set(err, report.failure.error, "cannot start %s: %s: %s", spec->path,
                               report.failure.step, strerror(report.failure.error));
-    return gpup_error_set(err, -r, "Cannot start %s: %s", spec->path, strerror(-r));
+    return gpup_error_set(err, -r, "cannot start %s: %s", spec->path, strerror(-r));
 }
 
 const char *sandbox_degraded_text(enum sandbox_degraded bit)
