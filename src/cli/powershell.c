@@ -80,8 +80,9 @@ static int help(const struct cli_args *args, const struct ps_parameter *paramete
         column += width;
     }
     printf(
-        "\n\n%s\n\nNames in any case. Sizes: 500MB, 2GB (powers of 1024), or bytes; shares of the GPU:\n"
-        "25%%. gpup(1) and " GPUP_DOCDIR "/hyper-v.md say what each\nis in gpup's own words.\n",
+        "\n\n%s\n\nNames in any case. Sizes: 500MB, 2GB (powers of 1024), or bytes; shares of the\n"
+        "GPU: 25%%. gpup(1) and " GPUP_DOCDIR
+        "/hyper-v.md\nsay what each is in gpup's own words.\n",
         args->command->summary);
     return GPUP_EXIT_DONE;
 }

@@ -7,6 +7,7 @@
 #include "daemon/restart.h"
 
 #include <glib-unix.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -225,7 +226,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"libvirt-uri", 0, 0, G_OPTION_ARG_STRING, &o->libvirt_uri,
          "which libvirt (qemu:///system)", "URI"},
         {"libvirt-run-dir", 0, 0, G_OPTION_ARG_FILENAME, &o->libvirt_run,
-         "where libvirt keeps the pids of VMs' helpers (/run/libvirt/qemu)", "DIR"},
+         "libvirt's pid files of VMs' helpers (/run/libvirt/qemu)", "DIR"},
         {"renderer", 0, 0, G_OPTION_ARG_FILENAME, &o->renderer,
          "program (" GPUP_LIBEXECDIR "/gpup-render)", "FILE"},
         {"sysfs", 0, 0, G_OPTION_ARG_FILENAME, &o->sysfs, "where GPUs are looked for (/sys)",
@@ -233,7 +234,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"gpu-helper", 0, 0, G_OPTION_ARG_FILENAME, &o->gpu_helper,
          "program (" GPUP_LIBEXECDIR "/gpup-gpu-helper)", "FILE"},
         {"render-user", 0, 0, G_OPTION_ARG_STRING, &o->render_user,
-         "whom renderers run as, when started by root (" GPUP_RENDER_USER ")", "USER"},
+         "whom renderers run as (" GPUP_RENDER_USER ")", "USER"},
         {"group", 0, 0, G_OPTION_ARG_STRING, &o->group,
          "who may connect beside root (libvirt-qemu)", "GROUP"},
         {"version", 0, 0, G_OPTION_ARG_NONE, &o->version, "print the version", NULL},
@@ -251,7 +252,7 @@ static int parse(int argc, char **argv, struct options *o)
                           .render_user = g_strdup(GPUP_RENDER_USER),
                           .group = g_strdup("libvirt-qemu")};
     g_option_context_add_main_entries(context, entries, NULL);
-    g_option_context_set_summary(context, "Partitions this host's GPUs for its virtual machines. "
+    g_option_context_set_summary(context, "Partitions this host's GPUs for its virtual machines.\n"
                                           "systemd starts it; gpup(1) talks to it.");
     if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
         fprintf(stderr, "gpupd: %s; see gpupd --help\n",
@@ -282,7 +283,10 @@ int main(int argc, char **argv)
 {
     struct gpupd g = {0};
     GPUP_AUTO_ERROR err = NULL;
-    int code = parse(argc, argv, &g.options);
+    int code;
+
+    setlocale(LC_CTYPE, ""); /* of what --help says */
+    code = parse(argc, argv, &g.options);
 
     signal(SIGPIPE, SIG_IGN);
     if (code < 0) {
