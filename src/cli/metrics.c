@@ -327,7 +327,7 @@ static int write_out(const char *path, const char *text)
         return GPUP_EXIT_DONE;
     }
     if (!g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0644, &error))
-        return cli_fail("%s", error->message);
+        return cli_fail("%s is not written: %s", path, error->message);
     return GPUP_EXIT_DONE;
 }
 

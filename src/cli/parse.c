@@ -27,7 +27,7 @@ static void drop_separator(struct cli_args *args)
 static int parse_error(const struct cli_args *args, const GOptionEntry *entries,
                        const GError *error)
 {
-    const char *word = strstr(error->message, "--");
+    const char *option = strchr(error->message, '-');
     g_autoptr(GPtrArray) names = g_ptr_array_new();
     const char *nearest;
 
@@ -37,11 +37,14 @@ static int parse_error(const struct cli_args *args, const GOptionEntry *entries,
     g_ptr_array_add(names, NULL);
     if (!g_error_matches(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION))
         return cli_usage_error(args, "%s", error->message);
-    word = word ? word + 2 : NULL;
-    nearest = word ? cli_nearest(word, (const char *const *)names->pdata) : NULL;
+    if (!option)
+        return cli_usage_error(args, "%s", error->message);
+    nearest = g_str_has_prefix(option, "--")
+                  ? cli_nearest(option + 2, (const char *const *)names->pdata)
+                  : NULL;
     if (nearest)
-        return cli_usage_error(args, "unknown option --%s: did you mean --%s?", word, nearest);
-    return cli_usage_error(args, "%s", error->message);
+        return cli_usage_error(args, "unknown option %s: did you mean --%s?", option, nearest);
+    return cli_usage_error(args, "unknown option %s", option);
 }
 
 int cli_parse(struct cli_args *args, const GOptionEntry *entries, int min, int max)

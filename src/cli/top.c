@@ -294,7 +294,7 @@ static int check(const struct cli_args *args, struct options *o)
 
 static int watch(const struct options *o)
 {
-    bool terminal = isatty(STDOUT_FILENO);
+    bool terminal = isatty(STDOUT_FILENO) && g_strcmp0(g_getenv("TERM"), "dumb") != 0;
     int code;
     GPtrArray *earlier = take_all(&code);
 

@@ -69,8 +69,8 @@ static int check_request(enum gpup_resource r, const struct gpup_request *q,
     if (r == GPUP_VRAM &&
         ((q->has_optimal && q->optimal < SMALLEST_VRAM) || (q->has_max && q->max < SMALLEST_VRAM)))
         return gpup_error_set(err, EINVAL,
-                              "vram: less than 1 MiB is of no use; write a size such "
-                              "as 512M");
+                              "vram: less than 1 MiB is of no use; write a size with its unit, "
+                              "such as 512M (a bare number counts bytes)");
     return 0;
 }
 

@@ -226,7 +226,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"libvirt-uri", 0, 0, G_OPTION_ARG_STRING, &o->libvirt_uri,
          "which libvirt (qemu:///system)", "URI"},
         {"libvirt-run-dir", 0, 0, G_OPTION_ARG_FILENAME, &o->libvirt_run,
-         "libvirt's pid files of VMs' helpers (/run/libvirt/qemu)", "DIR"},
+         "pid files of VMs' helpers (/run/libvirt/qemu)", "DIR"},
         {"renderer", 0, 0, G_OPTION_ARG_FILENAME, &o->renderer,
          "program (" GPUP_LIBEXECDIR "/gpup-render)", "FILE"},
         {"sysfs", 0, 0, G_OPTION_ARG_FILENAME, &o->sysfs, "where GPUs are looked for (/sys)",

@@ -21,11 +21,11 @@ static void usage(FILE *to)
     fputs("Usage: gpup-render --socket-fd=N [--render-node=PATH]\n"
           "       gpup-render --probe [--render-node=PATH]\n"
           "\n"
-          "Executes the GPU commands of one virtual machine. gpupd and gpup-vgpu start it; there\n"
-          "is no need to do so by hand.\n"
+          "Executes the GPU commands of one virtual machine. gpupd and gpup-vgpu start it;\n"
+          "there is no need to do so by hand.\n"
           "\n"
           "  --socket-fd=N       the inherited socket to gpup-vgpu\n"
-          "  --render-node=PATH  the GPU, like /dev/dri/renderD128; default: software rendering\n"
+          "  --render-node=PATH  the GPU, like /dev/dri/renderD128; default: software\n"
           "  --probe             print the name of the OpenGL renderer and exit\n"
           "  --help, --version\n",
           to);

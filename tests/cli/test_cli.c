@@ -572,7 +572,7 @@ static void test_usage(struct standin *s, gconstpointer data)
         {"vm stop desk1 --timeout 5 --power-off",
          "gpup: --power-off does not wait: it does not go with --timeout\n"
          "See gpup vm stop --help\n"},
-        {"vm start desk1 --json", "gpup: Unknown option --json\nSee gpup vm start --help\n"},
+        {"vm start desk1 --json", "gpup: unknown option --json\nSee gpup vm start --help\n"},
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
