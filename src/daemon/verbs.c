@@ -95,7 +95,6 @@ static void launch_free(void *data)
 static int start_work(struct gpup_call *call, struct gpup_error **err)
 {
     struct launch *launch = call->data;
-
     int ret;
 
     GPUP_FAULT("gpupd.start.asked");

@@ -33,9 +33,9 @@ struct gpup_work {
  * Every operation returns a negative errno and fills err, and an operation that is not there (NULL)
  * is not needed for that kind.
  *
- * Two sorts: `probe` and `claims` run in gpupd and read only what the PCI core itself answers, so
- * that they cannot block. All others run in the helper process (see job.h): they may block, hang,
- * and load vendors' libraries. They keep no state.
+ * Two sorts: `probe` and `claims` run in gpupd and read only what the PCI core itself answers, or a
+ * driver from its own memory, without asking the GPU. All others run in the helper process (see
+ * job.h): they may block, hang, and load vendors' libraries. They keep no state.
  */
 struct gpup_provider {
     const char *name; /* in requests to the helper and in logs */

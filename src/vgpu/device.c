@@ -207,7 +207,6 @@ static enum outcome advance(struct vgpu_device *d, struct request *q)
 void run_requests(struct vgpu_device *d)
 {
     struct virtqueue *queue;
-
     uint64_t until = vgpu_loop_now_ms() + TURN_MS;
 
     if (d->running) /* called back by what a command has set off: the loop below goes on */

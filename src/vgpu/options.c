@@ -15,29 +15,27 @@
 
 static void usage(FILE *to)
 {
-    fputs(
-        "Usage: gpup-vgpu --fd=N --virgl --render-node=" GPUP_VM_DIR "/ADAPTER (by libvirt)\n"
-        "       gpup-vgpu --socket-path=PATH | --fd=N --vram=SIZE [OPTION...] (by hand)\n"
-        "\n"
-        "The virtio-gpu device of one virtual machine: serves QEMU's vhost-user-gpu.\n"
-        "libvirt starts it for VMs that have an adapter (gpup assign). For any other\n"
-        "vhost-user video device it executes QEMU's own back-end.\n"
-        "\n"
-        "  --fd=N               the inherited vhost-user socket\n"
-        "  --socket-path=PATH   make this socket and wait for QEMU on it\n"
-        "  --vram=SIZE          memory of the partition, like 512M: runs without gpupd\n"
-        "  --render-node=PATH   with --vram: the GPU, like /dev/dri/renderD128\n"
-        "                       (default: software)\n"
-        "  --renderer=PATH      with --vram: the renderer program\n"
-        "  --display[=dmabuf]   with --vram: connect the head and show it in QEMU;\n"
-        "                       dmabuf: without copies, where QEMU's display has OpenGL\n"
-        "  --hang-ms=N          with --vram: a command that takes longer ends the renderer\n"
-        "                       (10000)\n"
-        "  --gpupd-socket=PATH  where gpupd listens (" GPUP_GPUPD_SOCKET ")\n"
-        "  --virgl              accepted and needless: 3D is always offered\n"
-        "  --print-capabilities what libvirt asks for\n"
-        "  --help, --version\n",
-        to);
+    fputs("Usage: gpup-vgpu --fd=N --virgl --render-node=" GPUP_VM_DIR "/ADAPTER (by libvirt)\n"
+          "       gpup-vgpu --socket-path=PATH | --fd=N --vram=SIZE [OPTION...] (by hand)\n"
+          "\n"
+          "The virtio-gpu device of one virtual machine: serves QEMU's vhost-user-gpu.\n"
+          "libvirt starts it for VMs that have an adapter (gpup assign). For any other\n"
+          "vhost-user video device it executes QEMU's own back-end.\n"
+          "\n"
+          "  --fd=N               the inherited vhost-user socket\n"
+          "  --socket-path=PATH   make this socket and wait for QEMU on it\n"
+          "  --vram=SIZE          memory of the partition, like 512M: runs without gpupd\n"
+          "  --render-node=PATH   with --vram: the GPU, like /dev/dri/renderD128\n"
+          "                       (default: software)\n"
+          "  --renderer=PATH      with --vram: the renderer program\n"
+          "  --display[=dmabuf]   with --vram: connect the head and show it in QEMU;\n"
+          "                       dmabuf: without copies, where QEMU's display has OpenGL\n"
+          "  --hang-ms=N          with --vram: a slower command ends the renderer (10000)\n"
+          "  --gpupd-socket=PATH  where gpupd listens (" GPUP_GPUPD_SOCKET ")\n"
+          "  --virgl              accepted and needless: 3D is always offered\n"
+          "  --print-capabilities what libvirt asks for\n"
+          "  --help, --version\n",
+          to);
 }
 
 static bool parse_number(const char *text, long most, long *value)

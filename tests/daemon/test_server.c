@@ -380,7 +380,7 @@ static void slow_limits(struct fixture *f, gconstpointer data)
     assert_hook_is_served(f);
     alarm(0);
     g_assert_cmpint(recv(sock, &answer, sizeof(answer), MSG_DONTWAIT), ==, -1); /* not yet */
-    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*Cannot execute /nonexistent*");
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*cannot execute /nonexistent*");
     fifo = open(file, O_RDWR | O_CLOEXEC);
     serve_until(sock);
     g_test_assert_expected_messages();
