@@ -3,6 +3,7 @@
 #define GPUP_RENDER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,6 +54,13 @@ struct pending_fence {
 
 typedef void (*gl_function)(void);
 
+/* glFenceSync(), glClientWaitSync(), glDeleteSync() */
+struct gl_sync {
+    void *(*create)(unsigned int condition, unsigned int flags); /* NULL: not to be used */
+    unsigned int (*wait)(void *sync, unsigned int flags, uint64_t timeout_ns);
+    void (*destroy)(void *sync);
+};
+
 struct render {
     int sock;
     uint32_t version;         /* that gpup-vgpu speaks (wire/render.h) */
@@ -71,6 +79,8 @@ struct render {
     pthread_mutex_t events_lock; /* the ring `events` */
     pthread_mutex_t fences_lock; /* the list */
     struct pending_fence *fences, **fences_end;
+    _Atomic unsigned int n_fences; /* announced, and not yet reported */
+    struct gl_sync sync;
     uint32_t last_fence;
     int over; /* the socket has ended: 1 at end of file, -errno with `error` for a reason */
     struct gpup_error *error;
@@ -98,7 +108,7 @@ void virgl_describe_capsets(struct gpup_render_ready *ready);
 int virgl_capsets(const struct gpup_render_ready *ready);
 /* Announces everything executed so far as fence `seq`. */
 int virgl_fence(struct render *render, uint64_t seq);
-/* Whether fences are unfinished. */
+/* Whether fences are unfinished, or not reported yet. */
 bool virgl_has_fences(struct render *render);
 
 /* ---- export.c ---- */

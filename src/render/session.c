@@ -199,22 +199,32 @@ static int receive_setup(struct render *render, struct gpup_error **err)
     return r;
 }
 
-/* What a guest's driver asks first can be answered before the capability sets are computed. */
+/* What a guest's driver asks first can be answered before OpenGL has been started: which capability
+ * sets there are depends on virglrenderer alone. */
+static int send_started(struct render *render, struct gpup_error **err)
+{
+    struct gpup_render_ready started = {
+        .header = {.type = GPUP_RENDER_STARTED, .version = render->version}};
+    int r;
+
+    virgl_describe_capsets(&started);
+    if (started.n_capsets == 0) /* a version that knows them later */
+        return 0;
+    r = session_send(render, &started, sizeof(started), -1);
+    return r < 0 ? gpup_error_set(err, -r, "the socket: %s", strerror(-r)) : 0;
+}
+
 static int send_ready(struct render *render, struct gpup_error **err)
 {
     struct gpup_render_ready ready = {
-        .header = {.type = GPUP_RENDER_STARTED, .version = render->version}};
+        .header = {.type = GPUP_RENDER_READY, .version = render->version}};
     int fd, r;
 
     virgl_describe_capsets(&ready);
     gl_renderer_name(ready.renderer, sizeof(ready.renderer));
-    r = session_send(render, &ready, sizeof(ready), -1);
-    if (r < 0)
-        return gpup_error_set(err, -r, "the socket: %s", strerror(-r));
     fd = virgl_capsets(&ready);
     if (fd < 0)
         return gpup_error_set(err, -fd, "the capability sets: %s", strerror(-fd));
-    ready.header.type = GPUP_RENDER_READY;
     r = session_send(render, &ready, sizeof(ready), fd);
     close(fd);
     return r < 0 ? gpup_error_set(err, -r, "the socket: %s", strerror(-r)) : 0;
@@ -311,6 +321,8 @@ int session_run(struct render *render, const char *render_node, struct gpup_erro
     if (r > 0)
         return 0;
     GPUP_FAULT_RENDER("render.set-up");
+    if (r == 0)
+        r = send_started(render, &error);
     if (r == 0)
         r = virgl_start(render, render_node, &error);
     log_alone();

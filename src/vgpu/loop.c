@@ -14,13 +14,15 @@
 
 /*
  * To sleep and be woken costs more than the command of a driver that sends one after the other. Who
- * slept for less than SHORT_SLEEP_NS looks for up to LOOK_NS the next time; the first that looks
- * for nothing sleeps again. Between two turns of sources that are only looked at, all others get
- * theirs after TURN_NS.
+ * slept for less than SHORT_SLEEP_NS looks for up to LOOK_NS the next time. Who looks for nothing
+ * sleeps again, and leaves out twice as many looks as the last time, up to MAX_LEFT_OUT: what comes
+ * regularly, but later, would otherwise cost a look each time. Between two turns of sources that
+ * are only looked at, all others get theirs after TURN_NS.
  */
 #define SHORT_SLEEP_NS UINT64_C(50000)
 #define LOOK_NS        UINT64_C(20000)
 #define TURN_NS        UINT64_C(50000)
+#define MAX_LEFT_OUT   64u
 
 struct vgpu_source {
     struct vgpu_loop *loop;
@@ -37,9 +39,10 @@ struct vgpu_loop {
     int epoll;
     bool quit;
     int status;
-    bool looks;      /* there is another CPU, for whoever sends */
-    bool busy;       /* the last sleep was short */
-    uint64_t all_ns; /* when all sources were asked last */
+    bool looks;                   /* there is another CPU, for whoever sends */
+    bool busy;                    /* the last sleep was short, and no look is to be left out */
+    unsigned left_out, leave_out; /* looks: so many the last time; so many from now on */
+    uint64_t all_ns;              /* when all sources were asked last */
     struct vgpu_source *sources;
 };
 
@@ -246,14 +249,31 @@ static int look(struct vgpu_loop *loop)
     uint64_t since = now_ns(), now = since;
 
     while (now - since < LOOK_NS) {
-        if (serve_peeked(loop))
+        if (serve_peeked(loop)) {
             since = now = now_ns();
+            loop->left_out = 0;
+        }
         if (loop->quit || now - loop->all_ns >= TURN_NS)
             return 0;
         relax();
         now = now_ns();
     }
+    loop->left_out = loop->left_out == 0 ? 1 : loop->left_out * 2;
+    if (loop->left_out > MAX_LEFT_OUT)
+        loop->left_out = MAX_LEFT_OUT;
+    loop->leave_out = loop->left_out;
     return -1;
+}
+
+/* After a sleep: whether the next one is to begin with a look. */
+static bool is_busy(struct vgpu_loop *loop, uint64_t slept_ns)
+{
+    if (!loop->looks || slept_ns >= SHORT_SLEEP_NS)
+        return false;
+    if (loop->leave_out == 0)
+        return true;
+    loop->leave_out--;
+    return false;
 }
 
 int vgpu_loop_run(struct vgpu_loop *loop)
@@ -274,7 +294,7 @@ int vgpu_loop_run(struct vgpu_loop *loop)
             return -errno;
         loop->all_ns = now_ns();
         if (timeout)
-            loop->busy = loop->looks && loop->all_ns - slept < SHORT_SLEEP_NS;
+            loop->busy = is_busy(loop, loop->all_ns - slept);
         for (int i = 0; i < n && !loop->quit; i++)
             dispatch(events[i].data.ptr, events[i].events);
         sweep(loop, false);

@@ -51,8 +51,9 @@ enum gpup_render_msg_type {
     /* render -> vgpu: struct gpup_render_exported, one descriptor: the resource's dma-buf. Comes
      * before the answer to GPUP_CMD_EXPORT. */
     GPUP_RENDER_EXPORTED = 5,
-    /* render -> vgpu, before READY: struct gpup_render_ready without a descriptor. It has started;
-     * what the capability sets are is known, what is in them is not yet computed. */
+    /* render -> vgpu, before READY, or not at all: struct gpup_render_ready without a descriptor
+     * and without the renderer's name. What the capability sets are is known; what is in them is
+     * not, and OpenGL may still fail to start. */
     GPUP_RENDER_STARTED = 6,
 };
 
