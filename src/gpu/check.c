@@ -251,6 +251,10 @@ static void check_driver(struct checkup *c, const char *wanted)
         c->pci->driver ? g_build_filename(c->system->sysfs, "module", c->pci->driver, NULL) : NULL;
     g_autofree char *version = module ? gpup_sysfs_read(module, "version") : NULL;
     g_autofree char *fix = wanted ? g_strdup_printf("load %s", wanted) : NULL;
+    g_autofree char *in_place =
+        g_strdup_printf("load %s in its place: blacklist %s in /etc/modprobe.d, "
+                        "and reboot",
+                        wanted ? wanted : "its host driver", c->pci->driver ? c->pci->driver : "");
 
     if (!c->pci->driver)
         SAY(c, FAIL, "driver", fix ? fix : "load its host driver", "no driver has it");
@@ -269,7 +273,7 @@ static void check_driver(struct checkup *c, const char *wanted)
             "driver %s makes no vGPUs", c->pci->driver);
     else if (wanted && c->pci->total_vfs > 0 && !gpup_vgpu_model(c->pci) &&
              !gpup_pci_may_make_vfs(c->pci))
-        SAY(c, WARN, "driver", fix, "driver %s makes no VFs", c->pci->driver);
+        SAY(c, WARN, "driver", in_place, "driver %s makes no VFs", c->pci->driver);
     else
         SAY(c, OK, "driver", NULL, "driver %s%s%s", c->pci->driver, version ? " " : "",
             version ? version : "");
