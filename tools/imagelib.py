@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the builders of virtual machines' images share: kernels, their modules, initrds."""
+"""What the builders of virtual machines' images share: kernels, their modules, initrds, and guests of one
+program."""
 import lzma
+import pathlib
 import re
 import shutil
 import subprocess
 import sys
+
+MULTIBOOT = pathlib.Path(__file__).resolve().parent.parent / "tests" / "machine"
+GUEST_PARTS = [MULTIBOOT / "multiboot.h", MULTIBOOT / "multiboot.ld"]  # of every guest of one program
 
 
 def unpack_kernel(source, target):
@@ -64,3 +69,14 @@ def pack_initrd(tree, target):
     with open(target, "wb") as out:
         subprocess.run(["cpio", "--null", "-o", "-H", "newc", "--quiet"], cwd=tree, check=True,
                        input=b"\0".join(sorted(listing.stdout.split(b"\0"))[1:]) + b"\0", stdout=out)
+
+
+def build_guest(source, target):
+    """A guest that is one C program, which QEMU loads as a kernel (multiboot.h)."""
+    done = subprocess.run(["gcc", "-m32", "-march=i686", "-O1", "-ffreestanding", "-fno-pic", "-no-pie",
+                           "-nostdlib", "-fno-stack-protector", "-fcf-protection=none", "-static", "-Wall",
+                           "-Wextra", "-Werror", "-Wl,--build-id=none", "-I", MULTIBOOT,
+                           "-Wl,-T,%s" % (MULTIBOOT / "multiboot.ld"), "-o", target, source],
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        sys.exit("%s: %s" % (source, done.stdout.strip()))

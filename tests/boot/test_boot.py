@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A whole Debian host with its own kernel, systemd, AppArmor, cgroups and libvirt: the packages are
 installed, upgraded and purged beside VMs that run, gpupd is restarted, killed and stopped, the host is
-rebooted. The VM's guest is a program that drives its partition (payload.c). Needs root."""
+rebooted. The VM's guest is a program that drives its partition (gpu_guest.c). Needs root."""
 import json
 import pathlib
 import re
@@ -12,7 +12,9 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from machine import TOP, Machine, lablib  # noqa: E402
+from debian_machine import DebianMachine  # noqa: E402
+from machine import TOP, lablib  # noqa: E402
+import imagelib  # noqa: E402
 from taplib import contains, equal, run  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
@@ -29,7 +31,7 @@ CONF = "[gpup]\nhang-seconds=120\n[software]\nmemory=512M\n# the administrator's
 VM = """\
 <domain type='qemu'><name>desk1</name><uuid>11111111-2222-4333-8444-00000000000a</uuid>
 <memory unit='MiB'>32</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='q35'>hvm</type><kernel>{files}/payload</kernel></os>
+<os><type arch='x86_64' machine='q35'>hvm</type><kernel>{files}/guest</kernel></os>
 <features><acpi/></features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <serial type='unix'><source mode='bind' path='{serial}'/></serial>
@@ -72,10 +74,7 @@ def prepare():
                        encoding="utf-8")
     subprocess.run(["dpkg-deb", "-Zgzip", "-b", older, SHARE / "older.deb"], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(older)
-    subprocess.run(["gcc", "-m32", "-march=i686", "-O1", "-ffreestanding", "-fno-pic", "-no-pie", "-nostdlib",
-                    "-fno-stack-protector", "-fcf-protection=none", "-static", "-Wl,--build-id=none",
-                    "-Wl,-T,%s" % (TOP / "tests/l1/payload.ld"), "-o", SHARE / "payload",
-                    TOP / "tests/boot/payload.c"], check=True)
+    imagelib.build_guest(TOP / "tests/boot/gpu_guest.c", SHARE / "guest")
     shutil.copy(TOP / "tests/boot/talk", SHARE / "talk")
     (SHARE / "virtqemud.service").write_text(VIRTQEMUD, encoding="utf-8")
     (SHARE / "vm.xml").write_text(VM.format(files=FILES, serial=SERIAL), encoding="utf-8")
@@ -86,7 +85,7 @@ class Host:
     """The steps, in their order; each goes on from what the one before left."""
 
     def __init__(self):
-        self.machine = Machine(BUILD, SHARE)
+        self.machine = DebianMachine(BUILD, SHARE)
         self.pids = None
         self.seen = None  # what may be in the journal
 
@@ -147,7 +146,7 @@ class Host:
         prepare()
         self.machine.start()
         self.machine.sh("mkdir -p /run/share && mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro "
-                        "share /run/share && cp /run/share/payload %s" % FILES)
+                        "share /run/share && cp /run/share/guest %s" % FILES)
         self.machine.sh("systemctl is-system-running --wait || true")
         self.nothing_failed()
         equal(self.out("cat /sys/module/apparmor/parameters/enabled"), "Y")

@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from machine import FILES, PF, SHARED_PF, SOUND, Machine, lablib  # noqa: E402
+from sriov_machine import HERE, PF, SHARED_PF, SOUND, SriovMachine, lablib  # noqa: E402
 from taplib import Results, contains, equal  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
@@ -24,7 +24,7 @@ VM = """\
   <name>{name}</name>
   <memory unit='MiB'>32</memory>
   <vcpu>1</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>/run/l1/payload</kernel></os>
+  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>/run/l1/guest</kernel></os>
   <features><acpi/></features>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
     <serial type='file'><source path='/tmp/{name}.serial'/></serial>
@@ -134,7 +134,7 @@ class Tests:
     """A machine and what is done in it, one after the other."""
 
     def __init__(self, name, iommu=True):
-        self.machine = Machine(BUILD, name, iommu)
+        self.machine = SriovMachine(BUILD, name, iommu)
         self.host = Host(self.machine)
 
     def run(self, results, wanted):
@@ -156,7 +156,7 @@ class Gpus(Tests):
     def the_kernel(self):
         """The answers that fakesys imitates."""
         got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF, timeout=120).stdout
-        wanted = (FILES / "kernel_cases.expected").read_text(encoding="utf-8")
+        wanted = (HERE / "kernel_cases.expected").read_text(encoding="utf-8")
         for line, expected in zip(got.splitlines(), wanted.splitlines()):
             equal(line, expected)
         equal(got, wanted)

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The least guest that uses a GPU partition: a 32-bit program that QEMU loads by the multiboot
- * protocol (version 1), with a driver for virtio-gpu (virtio 1.2, 4.1 and 5.7). It takes letters on
- * the serial port and answers each with a line:
+ * The least guest that uses a GPU partition: a driver for virtio-gpu (virtio 1.2, 4.1 and 5.7). It
+ * takes letters on the serial port and answers each with a line:
  *   d  a context is made, a stream is executed in it, the context goes again: "done", or the answer
  *   k  a context is made and kept: "done", or the answer
  *   u  a stream is executed in that context: "done", or the answer
@@ -11,15 +10,7 @@
  *      until one is refused: "refused after N"
  */
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define MULTIBOOT_MAGIC  0x1badb002u
-#define COM1             0x3f8
-#define CONFIG_ADDRESS   0xcf8
-#define CONFIG_DATA      0xcfc
+#include "multiboot.h"
 
 #define VIRTIO_GPU       0x10501af4u
 #define CAP_VENDOR       9
@@ -41,10 +32,6 @@ typedef unsigned long long u64;
 #define CREATE_SUB_CTX   29u
 #define SUB_CTX_A_STREAM 16
 #define MOST_SUB_CTX     8192
-
-__attribute__((section(".multiboot"), used)) static const u32 header[] = {MULTIBOOT_MAGIC, 0,
-                                                                          0u - MULTIBOOT_MAGIC};
-static u8 stack[16384] __attribute__((used, aligned(16)));
 
 struct common {
     u32 device_feature_select, device_feature, driver_feature_select, driver_feature;
@@ -85,62 +72,11 @@ static volatile struct common *common;
 static volatile u16 *doorbell;
 static u32 notify, notify_multiplier;
 
-static void out8(u16 port, u8 value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static u8 in8(u16 port)
-{
-    u8 value;
-
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
-static void out32(u16 port, u32 value)
-{
-    __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static u32 in32(u16 port)
-{
-    u32 value;
-
-    __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
-static void say(const char *text)
-{
-    while (*text)
-        out8(COM1, (u8)*text++);
-}
-
-static void say_hex(u32 value)
-{
-    for (int shift = 28; shift >= 0; shift -= 4)
-        out8(COM1, (u8) "0123456789abcdef"[(value >> shift) & 15]);
-}
-
 _Noreturn static void give_up(const char *why)
 {
     say(why);
     say("\n");
-    for (;;)
-        __asm__ volatile("hlt");
-}
-
-static u32 config(u32 function, u32 offset)
-{
-    out32(CONFIG_ADDRESS, 0x80000000u | function << 8 | (offset & 0xfc));
-    return in32(CONFIG_DATA);
-}
-
-static void set_config(u32 function, u32 offset, u32 value)
-{
-    out32(CONFIG_ADDRESS, 0x80000000u | function << 8 | offset);
-    out32(CONFIG_DATA, value);
+    halt();
 }
 
 static u32 find_gpu(void)
@@ -269,7 +205,7 @@ static void tell(u32 result)
         return;
     }
     say("answer ");
-    say_hex(result);
+    say_hex(result, 8);
     say("\n");
 }
 
@@ -295,22 +231,19 @@ static void allocate(u32 context)
         made += SUB_CTX_A_STREAM;
     send(CMD_CTX_DESTROY, context, 0);
     say(made < MOST_SUB_CTX ? "refused after " : "never refused ");
-    say_hex(made);
+    say_hex(made, 8);
     say("\n");
 }
 
-__attribute__((used)) static void run(void)
+__attribute__((used)) _Noreturn static void guest_main(void)
 {
     u32 context = 0, kept = 0, used = 0;
 
     start_device(find_gpu());
     say("guest: ready\n");
     for (;;) {
-        u8 letter;
+        u8 letter = hear();
 
-        while (!(in8(COM1 + 5) & 1))
-            __asm__ volatile("pause");
-        letter = in8(COM1);
         context = context % 60000 + 1;
         if (letter == 'd')
             draw(context);
@@ -321,10 +254,4 @@ __attribute__((used)) static void run(void)
         else if (letter == 'u')
             tell(submit(kept, ++used, 1));
     }
-}
-
-__attribute__((naked, used)) void entry(void)
-{
-    __asm__("mov $stack + 16384, %esp\n"
-            "call run\n");
 }
