@@ -70,7 +70,7 @@ class SriovMachine(Machine):
         if self.iommu:
             words += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
         words += gpu("one", 1) + gpu("two", 2, ",disable-acs=on", sound=True)
-        for tag, path in (("host", "/"), ("layer", self.layer), ("stage", self.build / "stage"),
+        for tag, path in (("host", "/"), ("layer", self.layer), ("stage", self.build / "stage-l1"),
                           ("config", self.dir / "config")):
             words += ["-fsdev", "local,id=%s,path=%s,security_model=none,readonly=on,multidevs=remap" % (tag, path),
                       "-device", "virtio-9p-pci,fsdev=%s,mount_tag=%s" % (tag, tag)]

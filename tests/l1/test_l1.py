@@ -389,7 +389,7 @@ class WithoutIommu(Tests):
 
 
 def main():
-    lablib.stage(BUILD)
+    lablib.stage(BUILD, BUILD / "stage-l1")
     wanted = sys.argv[2:]  # by name, for trying
     results = Results()
     machines = [Vms("vms"), Gpus("gpus"), WithoutIommu("no-iommu", iommu=False)]

@@ -18,14 +18,13 @@ from taplib import equal, run  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 FAULTS = BUILD / "faults"
-NAME = pathlib.Path(sys.argv[0]).stem.replace("test_", "").replace("_", "-")
+NAME = "-".join([pathlib.Path(sys.argv[0]).stem.replace("test_", "").replace("_", "-"), *sys.argv[2:3]])
 LAB = lablib.Lab(BUILD / ("lab-" + NAME), BUILD, stage=FAULTS / ("stage-" + NAME))
 GUEST = "desk1"    # runs through all of it
 SUBJECT = "desk2"  # has nothing to boot
 CARD = "0000:03:00.0"
 POINTS = "run/gpup-faults"
-REACH_S = 20   # until an operation comes to its point
-SETTLE_S = 15  # until all is as it should be
+REACH_S = SETTLE_S = 60  # until an operation comes to its point, and until all is as it should be
 
 # What libvirt, systemd's Restart= and an administrator's patience would do: only start again.
 KEEP = ("while :; do [ -e /run/%(name)s.away ] || %(command)s </dev/null >>/var/log/%(name)s.log 2>&1;"
@@ -105,7 +104,7 @@ def kill(pids):
             os.kill(pid, 9)
         except ProcessLookupError:
             pass
-    wait_for("the killed are gone", lambda: not any(stat_of(p)[0] for p in pids), 5)
+    wait_for("the killed are gone", lambda: not any(stat_of(p)[0] for p in pids))
 
 
 def wait_for(what, condition, seconds=SETTLE_S):
@@ -243,7 +242,7 @@ def hit(point, start, victim, vm):
         for path in (armed, reached):
             path.unlink(missing_ok=True)
         if client:
-            said = client.communicate(timeout=60)[0]
+            said = client.communicate(timeout=180)[0]
     return said if client else ""
 
 
@@ -291,8 +290,8 @@ def bring_down():
         print("# %s" % error)
 
 
-def run_and_end(set_up, tests):
-    wanted = sys.argv[2:]
+def run_and_end(set_up, tests, wanted=None):
+    wanted = sys.argv[2:] if wanted is None else wanted
     try:
         set_up()
         run([(f.__name__.replace("_", " "), f) for f in tests if not wanted or f.__name__ in wanted])

@@ -4,8 +4,12 @@
 twice, no VM that ran is harmed, nothing is left behind, and nobody had to repair anything. Prints the
 matrix of points and processes. Steps of hardware: test_faults_hardware.py.
 
-  test_faults.py BUILD [TEST...]    BUILD: with the lab's host and guest; BUILD/faults is made
+  test_faults.py BUILD [PART [TEST...]]    BUILD: with the lab's host and guest; BUILD/faults is made
+
+The parts run beside each other, each in a lab of its own.
 """
+import re
+import sys
 import threading
 import time
 
@@ -317,8 +321,27 @@ def guest_draws():
 
 # ---- the whole ----
 
+# Part -> its tests, and the points of which it hits every one. That of None: whatever is nobody else's.
+PARTS = {
+    "starts": ((virsh_start, gpup_vm_start, guest_draws),
+               r"(hook|vgpu\.hello|gpupd\.(prepare|ready|claim|hello|start|started))\."),
+    "changes": ((partition, partition_powers_off, assign, assign_live, assign_restarts,
+                 guest_draws),
+                r"gpupd\.(partition|assign|live|restart)\."),
+    "ends": ((virsh_destroy, libvirtd_comes_back, guest_draws, renderer, the_device_process), None),
+}
+
+
+def belongs(point):
+    if HARDWARE.match(point):
+        return False
+    if OWN_POINTS is not None:
+        return re.match(OWN_POINTS, point)
+    return not any(re.match(points, point) for _, points in PARTS.values() if points)
+
+
 def every_point_was_hit():
-    hit_all(lambda point: not HARDWARE.match(point))
+    hit_all(belongs)
 
 
 def ordinary_builds_have_none():
@@ -342,7 +365,5 @@ def set_up():
     KEPT_RENDERERS.extend(processes("gpup-render"))
 
 
-run_and_end(set_up, (
-    virsh_start, gpup_vm_start, virsh_destroy, partition, partition_powers_off, assign, assign_live,
-    assign_restarts, libvirtd_comes_back, guest_draws, renderer, the_device_process, every_point_was_hit,
-    ordinary_builds_have_none))
+TESTS, OWN_POINTS = PARTS[sys.argv[2]] if len(sys.argv) > 2 else (sum((t for t, _ in PARTS.values()), ()), "")
+run_and_end(set_up, (*TESTS, every_point_was_hit, ordinary_builds_have_none), sys.argv[3:])
