@@ -212,7 +212,7 @@ class Cases:
         self.say("numvfs 0 while a VF is open", "waits" if remover.poll() is None else "returns")
         holder.stdin.close()
         holder.wait()
-        answer, _ = remover.communicate(timeout=30)
+        answer, _ = remover.communicate(timeout=600)
         self.say("and when it is closed", answer.decode().strip())
         self.say("reads", self.count())
 

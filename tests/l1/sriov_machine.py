@@ -9,7 +9,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "machine"))
-from machine import FILES, TOP, Machine, lablib  # noqa: E402
+from machine import COMMAND_S, FILES, TOP, Machine, lablib  # noqa: E402
 
 # One GPU by itself, and one without ACS before it, so that all its functions share one IOMMU group;
 # that has a sound function as well.

@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from sriov_machine import HERE, PF, SHARED_PF, SOUND, SriovMachine, lablib  # noqa: E402
+from sriov_machine import COMMAND_S, HERE, PF, SHARED_PF, SOUND, SriovMachine, lablib  # noqa: E402
 from taplib import Results, contains, equal  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
@@ -49,19 +49,19 @@ class Host:
 
     def start_gpupd(self):
         self.machine.sh("gpupd </dev/null >>/var/log/gpupd.log 2>&1 & "
-                        "gdbus wait --system --timeout 60 org.gpup1")
+                        "gdbus wait --system --timeout 600 org.gpup1")
 
     def kill_gpupd(self):
         self.machine.sh("pkill -9 -x gpupd; while pgrep -x gpupd; do sleep 0.1; done >/dev/null")
 
-    def gpup(self, *args, timeout=180):
-        return self.machine.run("gpup", *args, check=False, timeout=timeout)
+    def gpup(self, *args):
+        return self.machine.run("gpup", *args, check=False)
 
     def ok(self, *args):
-        return self.machine.run("gpup", *args, timeout=180).stdout
+        return self.machine.run("gpup", *args).stdout
 
     def virsh(self, *args):
-        return self.machine.run("virsh", "-q", *args, check=False, timeout=180)
+        return self.machine.run("virsh", "-q", *args, check=False)
 
     def start_vm(self, name):
         """Its QEMU, with the function; the guest itself does nothing. What is said of a failure."""
@@ -111,7 +111,7 @@ class Host:
         self.machine.sh("echo %s >%s%s" % (value, PARAMETERS, name))
 
 
-def wait_for(what, condition, seconds=300):
+def wait_for(what, condition, seconds=COMMAND_S):
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -155,7 +155,7 @@ class Gpus(Tests):
 
     def the_kernel(self):
         """The answers that fakesys imitates."""
-        got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF, timeout=120).stdout
+        got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF).stdout
         wanted = (HERE / "kernel_cases.expected").read_text(encoding="utf-8")
         for line, expected in zip(got.splitlines(), wanted.splitlines()):
             equal(line, expected)
@@ -213,7 +213,7 @@ class Gpus(Tests):
         function = PF[:-1] + "1"
         group = self.machine.sh("basename $(readlink %s%s/iommu_group)" % (DEVICE, function)).stdout.strip()
         self.machine.sh("echo vfio-pci >{0}/driver_override; echo {1} >/sys/bus/pci/drivers_probe; "
-                        "(sleep 100 | python3 /run/l1/kernel_cases.py hold {2} {1}) >/tmp/held 2>&1 &"
+                        "(sleep 3600 | python3 /run/l1/kernel_cases.py hold {2} {1}) >/tmp/held 2>&1 &"
                         .format(DEVICE + function, function, group))
         wait_for("it is open", lambda: "open" in h.read("/tmp/held"))
         fails(h.gpup("gpu", "partition", GPU, "0"), 3, "is open in python3")
