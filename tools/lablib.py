@@ -12,7 +12,7 @@ import time
 import zlib
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-START_S = 240 # a guest's boot, without KVM and on a busy machine
+START_S = 600 # a guest's boot, without KVM and on a busy machine
 
 # no_timer_check: where the emulated CPU gets little time, the kernel finds its timer dead and panics.
 DOMAIN = """\
