@@ -30,6 +30,11 @@ struct fixture {
 
 static GString *said; /* of the log, since it was emptied */
 
+static void listen_to_text(const char *domain, GLogLevelFlags level, const char *text, void *data)
+{
+    g_string_append_printf(said, "%s\n", text);
+}
+
 static GLogWriterOutput listen(GLogLevelFlags level, const GLogField *fields, gsize n, void *data)
 {
     for (gsize i = 0; i < n; i++) {
@@ -366,6 +371,7 @@ int main(int argc, char **argv)
     said = g_string_new(NULL);
     g_test_init(&argc, &argv, NULL);
     g_log_set_always_fatal(G_LOG_FATAL_MASK);
+    g_log_set_default_handler(listen_to_text, NULL);
     g_log_set_writer_func(listen, NULL, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
         g_test_add(tests[i].path, struct fixture, NULL, set_up, tests[i].func, tear_down);

@@ -3,6 +3,7 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -16,19 +17,32 @@
  */
 
 struct host {
-    char *dir, *file, *path;
+    char *dir, *program, *file, *path;
     int listener;
     pid_t outsider;
 };
+
+/* To where another user can execute it: not all may look into the folder of the sources. */
+static void copy_program(const char *path)
+{
+    g_autofree char *program = NULL;
+    gsize length;
+
+    g_assert_true(g_file_get_contents(g_getenv("GPUP_TEST_WALLS"), &program, &length, NULL));
+    g_assert_true(g_file_set_contents(path, program, (gssize)length, NULL));
+    g_assert_cmpint(g_chmod(path, 0755), ==, 0);
+}
 
 static void set_up(struct host *h, gconstpointer data)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     h->dir = g_dir_make_tmp("gpup-walls-XXXXXX", NULL);
+    h->program = g_build_filename(h->dir, "walls", NULL);
     h->file = g_build_filename(h->dir, "secret", NULL);
     h->path = g_build_filename(h->dir, "socket", NULL);
     g_assert_cmpint(g_chmod(h->dir, 0777), ==, 0);
+    copy_program(h->program);
     g_assert_true(g_file_set_contents(h->file, "secret", -1, NULL));
     g_assert_cmpint(g_chmod(h->file, 0666), ==, 0);
     h->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -41,6 +55,7 @@ static void set_up(struct host *h, gconstpointer data)
     if (h->outsider == 0) {
         if (geteuid() == 0 && setuid(65534) < 0) /* the renderer's user: only walls are between */
             _exit(1);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (;;)
             pause();
     }
@@ -56,9 +71,11 @@ static void tear_down(struct host *h, gconstpointer data)
     g_unlink(created);
     g_unlink(h->path);
     g_unlink(h->file);
+    g_unlink(h->program);
     g_rmdir(h->dir);
     g_free(h->path);
     g_free(h->file);
+    g_free(h->program);
     g_free(h->dir);
 }
 
@@ -69,7 +86,7 @@ static char *possible(struct host *h, const char *calls, bool namespaces)
     char *argv[] = {(char *)"walls", (char *)(size_t)calls, h->file, h->path, pid, NULL};
     char *envp[] = {NULL};
     struct sandbox_fd fds[1] = {{.target = 7}};
-    struct sandbox_spec spec = {.path = g_getenv("GPUP_TEST_WALLS"),
+    struct sandbox_spec spec = {.path = h->program,
                                 .argv = argv,
                                 .envp = envp,
                                 .fds = fds,
