@@ -132,7 +132,7 @@ static const struct format_range ranges[] = {
     ONE(224, 8),
     ONE(225, 4),
     BLOCK(226, 226, 8, 4, 4),
-    PAIR(227, 228, 4),
+    RANGE(227, 228, 4), /* two pixels in 4 bytes; Mesa 25 takes 4 for each */
     RANGE(229, 233, 4),
     RANGE(234, 238, 8),
     RANGE(239, 241, 16),
