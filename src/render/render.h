@@ -65,6 +65,7 @@ struct render {
     int sock;
     uint32_t version;         /* that gpup-vgpu speaks (wire/render.h) */
     int command_fd, event_fd; /* wakes us; wakes gpup-vgpu (borrowed by the rings) */
+    bool woken;               /* command_fd is to be emptied */
     bool has_node;            /* renders on a GPU */
     int drm_fd;               /* its node, until virglrenderer takes it; -1 */
     int virgl_fd;             /* readable when virglrenderer is to be polled */

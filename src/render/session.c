@@ -250,12 +250,15 @@ static int wait_for_work(struct render *render, struct gpup_error **err)
         {.fd = render->virgl_fd, .events = POLLIN},
     };
 
+    /* now, not when it woke us: the command does not wait for it */
+    if (render->woken)
+        gpup_ring_wake_clear(render->command_fd);
+    render->woken = false;
     if (!gpup_ring_may_sleep(&render->commands))
         return 1;
     if (poll(fds, 3, -1) < 0 && errno != EINTR)
         return gpup_error_set(err, errno, "poll: %s", strerror(errno));
-    if (fds[1].revents)
-        gpup_ring_wake_clear(render->command_fd);
+    render->woken = fds[1].revents != 0;
     /* Whatever it is for: the descriptor is only read there, and would wake us for ever. */
     if (fds[2].revents)
         virgl_renderer_poll();

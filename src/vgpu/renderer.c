@@ -333,8 +333,6 @@ static void on_event(uint32_t events, void *data)
 
     if (r->ended)
         return;
-    if (events)
-        gpup_ring_wake_clear(r->event_fd);
     read_answers(r);
 }
 
@@ -401,8 +399,10 @@ void renderer_wait(struct renderer *r, int timeout_ms)
     if (r->ended)
         return;
     poll(fds, 2, timeout_ms);
-    if (fds[0].revents)
+    if (fds[0].revents) {
+        gpup_ring_wake_clear(r->event_fd);
         on_event(EPOLLIN, r);
+    }
     if (fds[1].revents && !r->ended)
         on_socket(EPOLLIN, r);
 }
@@ -457,7 +457,8 @@ int renderer_add_memory(struct renderer *r, const struct guest_region *region,
 static int add_sources(struct renderer *r, struct gpup_error **err)
 {
     r->sock_source = vgpu_loop_add(r->loop, r->sock, EPOLLIN, on_socket, r, err);
-    r->event_source = vgpu_loop_add(r->loop, r->event_fd, EPOLLIN, on_event, r, err);
+    /* each write wakes us once: it is emptied only where renderer_wait() sleeps on it */
+    r->event_source = vgpu_loop_add(r->loop, r->event_fd, EPOLLIN | EPOLLET, on_event, r, err);
     r->hang_timer = vgpu_loop_add_timer(r->loop, on_hang_timer, r, err);
     if (r->event_source)
         vgpu_source_set_peek(r->event_source, has_answers);

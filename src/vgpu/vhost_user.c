@@ -53,13 +53,11 @@ static void close_fd(int *fd)
 
 /* ---- queues ---- */
 
+/* Each write wakes us once: how often it was written to is never read. */
 static void on_kick(uint32_t events, void *data)
 {
     struct queue *q = data;
-    uint64_t count;
 
-    if (events && read(q->kick, &count, sizeof(count)) < 0 && errno != EAGAIN)
-        vgpu_log(LOG_WARNING, "queue %u: reading its kick: %s", q->index, strerror(errno));
     if (virtqueue_is_started(q->virtqueue))
         q->vhost->ops->kick(q->vhost->device, q->index, q->virtqueue);
 }
@@ -113,7 +111,7 @@ static int start_if_ready(struct queue *q, struct gpup_error **err)
     if (ret < 0)
         return gpup_error_wrap(err, "queue %u", q->index);
     vgpu_source_remove(q->kick_source); /* of a queue that lost its rings */
-    q->kick_source = vgpu_loop_add(q->vhost->loop, q->kick, EPOLLIN, on_kick, q, err);
+    q->kick_source = vgpu_loop_add(q->vhost->loop, q->kick, EPOLLIN | EPOLLET, on_kick, q, err);
     if (!q->kick_source) {
         virtqueue_stop(q->virtqueue);
         return -EIO;
