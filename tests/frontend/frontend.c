@@ -71,6 +71,96 @@ static void set(struct frontend *f, uint32_t request, const void *payload, uint3
     g_assert_cmpuint(hear(f, request), ==, 0);
 }
 
+/* As QEMU says it: without waiting, but for what its releases wait for. */
+static void tell(struct frontend *f, uint32_t request, const void *payload, uint32_t size, int fd)
+{
+    bool waits = f->speaks == FRONTEND_EXACT ||
+                 (request == VHOST_USER_SET_VRING_ENABLE && f->speaks >= FRONTEND_QEMU_8);
+
+    if (waits)
+        set(f, request, payload, size, fd);
+    else
+        say(f, request, 0, payload, size, fd);
+}
+
+static void tell_queues(struct frontend *f, uint32_t request, const int fds[2])
+{
+    for (uint64_t i = 0; i < 2; i++)
+        tell(f, request, &i, sizeof(i), fds[i]);
+}
+
+static void enable_queues(struct frontend *f, uint32_t on)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct vhost_user_vring_state state = {i, on};
+
+        tell(f, VHOST_USER_SET_VRING_ENABLE, &state, sizeof(state), -1);
+    }
+}
+
+static void qemu_sets_up_queue(struct frontend *f, uint32_t index, uint32_t size, uint64_t at,
+                               uint16_t from, int kick)
+{
+    const struct vhost_user_vring_state num = {index, size}, base = {index, from};
+    const struct vhost_user_vring_addr addr = {
+        .index = index, .desc = USER + at, .avail = USER + at + AVAIL, .used = USER + at + USED};
+    const uint64_t queue = index;
+
+    tell(f, VHOST_USER_SET_VRING_NUM, &num, sizeof(num), -1);
+    tell(f, VHOST_USER_SET_VRING_BASE, &base, sizeof(base), -1);
+    tell(f, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), -1);
+    tell(f, VHOST_USER_SET_VRING_KICK, &queue, 8, kick);
+}
+
+/* At DRIVER_OK, and at cont. */
+static void qemu_starts(struct frontend *f, bool first)
+{
+    const struct vhost_user_mem_reg region = {.region = {0, FRONTEND_MEMORY, USER, 0}};
+    const int calls[2] = {f->call, f->cursor.call};
+    const uint64_t features = f->features | UINT64_C(1) << 40; /* not offered: RING_RESET */
+
+    tell_queues(f, VHOST_USER_SET_VRING_CALL, calls);
+    tell(f, VHOST_USER_SET_FEATURES, &features, sizeof(features), -1);
+    if (first)
+        set(f, VHOST_USER_ADD_MEM_REG, &region, sizeof(region), f->memory_fd);
+    qemu_sets_up_queue(f, 0, FRONTEND_QUEUE, 0, f->base, f->kick);
+    qemu_sets_up_queue(f, 1, CURSOR_QUEUE, CURSOR, f->cursor.base, f->cursor.kick);
+    enable_queues(f, 1);
+    tell_queues(f, VHOST_USER_SET_VRING_CALL, calls);
+}
+
+static void qemu_greets(struct frontend *f)
+{
+    const struct vhost_user_config config = {.size = sizeof(struct virtio_gpu_config)};
+    const int calls[2] = {f->call, f->cursor.call};
+    struct vhost_user_message m;
+    uint64_t protocol;
+    int pair[2];
+
+    f->features = get(f, VHOST_USER_GET_FEATURES) & ~(UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX);
+    protocol = get(f, VHOST_USER_GET_PROTOCOL_FEATURES);
+    tell(f, VHOST_USER_SET_PROTOCOL_FEATURES, &protocol, sizeof(protocol), -1);
+    g_assert_cmpuint(get(f, VHOST_USER_GET_QUEUE_NUM), ==, 2);
+    g_assert_cmpuint(get(f, VHOST_USER_GET_MAX_MEM_SLOTS), >=, 8);
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+    set(f, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, pair[1]);
+    close(pair[1]);
+    close(pair[0]); /* nothing is said there */
+    tell(f, VHOST_USER_SET_OWNER, NULL, 0, -1);
+    get(f, VHOST_USER_GET_FEATURES);
+    for (uint64_t i = 0; i < 2; i++) {
+        tell(f, VHOST_USER_SET_VRING_CALL, &i, sizeof(i), calls[i]);
+        tell(f, VHOST_USER_SET_VRING_ERR, &i, sizeof(i), calls[i]);
+    }
+    say(f, VHOST_USER_GET_CONFIG, 0, &config, 12 + config.size, -1);
+    g_assert_cmpint(vhost_user_receive(f->sock, &m, NULL), ==, 1);
+    g_assert_cmpuint(m.header.request, ==, VHOST_USER_GET_CONFIG);
+    g_assert_cmpuint(m.header.size, ==, 12 + config.size);
+    if (f->speaks >= FRONTEND_QEMU_10) /* the machine is reset before it runs */
+        tell(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
+    qemu_starts(f, true);
+}
+
 static void set_up_queue(struct frontend *f, uint32_t index, uint32_t size, uint64_t at,
                          uint16_t from, int kick, int call)
 {
@@ -89,13 +179,19 @@ static void set_up_queue(struct frontend *f, uint32_t index, uint32_t size, uint
 
 static void set_up_queues(struct frontend *f)
 {
+    if (f->speaks != FRONTEND_EXACT) {
+        qemu_starts(f, false);
+        return;
+    }
     set_up_queue(f, 0, FRONTEND_QUEUE, 0, f->base, f->kick, f->call);
     set_up_queue(f, 1, CURSOR_QUEUE, CURSOR, f->cursor.base, f->cursor.kick, f->cursor.call);
 }
 
 void frontend_set_display(struct frontend *f, int fd)
 {
-    set(f, VHOST_USER_GPU_SET_SOCKET, NULL, 0, fd);
+    tell(f, VHOST_USER_GPU_SET_SOCKET, NULL, 0, fd);
+    if (f->speaks != FRONTEND_EXACT)
+        frontend_ping(f); /* QEMU says it before the queues run */
 }
 
 static void greet(struct frontend *f)
@@ -131,12 +227,26 @@ static void exec_backend(int fd, const char *const *argv, const char *pid_file)
     _exit(127);
 }
 
+static enum frontend_speaks speaks(void)
+{
+    static const char *const names[] = {"", "7.2", "8", "10"};
+    const char *name = g_getenv("GPUP_TEST_QEMU");
+
+    for (unsigned i = 1; name && i < G_N_ELEMENTS(names); i++) {
+        if (strcmp(name, names[i]) == 0)
+            return (enum frontend_speaks)i;
+    }
+    g_assert_null(name);
+    return FRONTEND_EXACT;
+}
+
 void frontend_start_backend(struct frontend *f, const char *const *argv)
 {
     const char *pid_file = f->pid_file;
     int pair[2];
 
     memset(f, 0, sizeof(*f));
+    f->speaks = speaks();
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
     f->sock = pair[0];
     fcntl(f->sock, F_SETFD, FD_CLOEXEC);
@@ -160,7 +270,10 @@ void frontend_start_backend(struct frontend *f, const char *const *argv)
     if (f->pid == 0)
         exec_backend(pair[1], argv, pid_file);
     close(pair[1]);
-    greet(f);
+    if (f->speaks == FRONTEND_EXACT)
+        greet(f);
+    else
+        qemu_greets(f);
 }
 
 void frontend_start(struct frontend *f, const char *const *options)
@@ -209,8 +322,16 @@ static uint16_t stop_queue(struct frontend *f, uint32_t index)
 
 void frontend_pause(struct frontend *f)
 {
+    const int calls[2] = {f->call, f->cursor.call};
+
+    if (f->speaks != FRONTEND_EXACT) {
+        tell_queues(f, VHOST_USER_SET_VRING_CALL, calls);
+        enable_queues(f, 0);
+    }
     f->base = stop_queue(f, 0);
     f->cursor.base = stop_queue(f, 1);
+    if (f->speaks != FRONTEND_EXACT)
+        tell_queues(f, VHOST_USER_SET_VRING_CALL, calls);
 }
 
 void frontend_resume(struct frontend *f)
@@ -228,7 +349,12 @@ static void begin_anew(struct frontend *f)
 
 void frontend_reset(struct frontend *f)
 {
-    set(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
+    if (f->speaks != FRONTEND_EXACT)
+        frontend_pause(f);
+    if (f->speaks == FRONTEND_EXACT)
+        set(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
+    for (unsigned i = 0; i < 3 && f->speaks >= FRONTEND_QEMU_10; i++)
+        tell(f, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
     begin_anew(f);
 }
 

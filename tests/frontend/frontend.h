@@ -30,8 +30,22 @@
 #define FRONTEND_DATA   (UINT64_C(1) << 20) /* from here on the tests' own */
 #define FRONTEND_QUEUE  64u
 
+/*
+ * Whose messages the stand-in sends, in their order and with replies asked for as recorded from
+ * QEMU: 7.2 asks for none to starting a queue and does not tell of a reset; 8 asks; 10 tells. As
+ * none of them, every message is to be acknowledged. By the variable GPUP_TEST_QEMU.
+ */
+enum frontend_speaks {
+    FRONTEND_EXACT,
+    FRONTEND_QEMU_7,
+    FRONTEND_QEMU_8,
+    FRONTEND_QEMU_10,
+};
+
 struct frontend {
     pid_t pid; /* of gpup-vgpu */
+    enum frontend_speaks speaks;
+    uint64_t features; /* of virtio, agreed on */
     int sock, kick, call, memory_fd, log_fd;
     unsigned char *memory; /* guest physical 0 is memory[0] */
     struct vring_desc *desc;
@@ -57,7 +71,8 @@ void frontend_stop(struct frontend *f);
 /* Any vhost-user back-end of a GPU: --fd=N is added to `argv`. */
 void frontend_start_backend(struct frontend *f, const char *const *argv);
 
-/* What QEMU does at stop and cont, at a guest's reboot, and at the start (frontend_start did). */
+/* What QEMU does at stop and cont, at a guest's reboot, and at the start (frontend_start did). With
+ * QEMU's messages the device may still be at it when these return. */
 void frontend_pause(struct frontend *f);
 void frontend_resume(struct frontend *f);
 void frontend_reset(struct frontend *f);
