@@ -24,7 +24,7 @@ static const char *const controllers[] = {"cpu", "memory", "pids", "dmem"};
 struct gpup_cgroups {
     char *mount;
     char *base; /* where partitions' groups are made; NULL: nowhere */
-    bool cpu, memory;
+    bool cpu, memory, dmem;
     char *problem;
 };
 
@@ -138,7 +138,7 @@ struct gpup_cgroups *gpup_cgroups_new(const char *mount)
     c->base = c->mount ? make_base(c->mount) : NULL;
     if (c->base) {
         enable(c->base, "pids");
-        enable(c->base, "dmem");
+        c->dmem = enable(c->base, "dmem");
         c->cpu = enable(c->base, "cpu");
         c->memory = enable(c->base, "memory");
     }
@@ -229,20 +229,37 @@ static void limit_region(const char *dir, const char *line, const char *prefix, 
         g_warning("%s: the GPU's memory cannot be limited: %s", dir, g_strerror(errno));
 }
 
+/* The memories that drivers let the kernel hold, one a line; NULL: none. */
+static char **capacity(struct gpup_cgroups *c)
+{
+    g_autofree char *path = c->base ? g_build_filename(c->mount, "dmem.capacity", NULL) : NULL;
+    g_autofree char *text = NULL;
+
+    return path && g_file_get_contents(path, &text, NULL, NULL) ? g_strsplit(text, "\n", 0) : NULL;
+}
+
 void gpup_cgroups_limit_gpu(struct gpup_cgroups *c, const char *adapter, const char *bdf,
                             uint64_t bytes)
 {
     g_autofree char *dir = c->base ? group_of(c, adapter) : NULL;
-    g_autofree char *path = dir ? g_build_filename(c->mount, "dmem.capacity", NULL) : NULL;
     g_autofree char *prefix = g_strdup_printf("drm/%s/vram", bdf);
-    g_autofree char *text = NULL;
-    g_auto(GStrv) lines = NULL;
+    g_auto(GStrv) lines = capacity(c);
 
-    if (!path || !g_file_get_contents(path, &text, NULL, NULL))
-        return;
-    lines = g_strsplit(text, "\n", 0);
-    for (char **line = lines; *line; line++)
+    for (char **line = lines; line && *line; line++)
         limit_region(dir, *line, prefix, bytes);
+}
+
+const char *gpup_cgroups_gpu_problem(struct gpup_cgroups *c, const char *bdf)
+{
+    g_autofree char *prefix = g_strdup_printf("drm/%s/vram", bdf);
+    g_auto(GStrv) lines = c->dmem ? capacity(c) : NULL;
+
+    for (char **line = lines; line && *line; line++) {
+        if (g_str_has_prefix(*line, prefix))
+            return NULL;
+    }
+    return "the kernel does not limit what its driver takes of its memory beside the quota (dmem: "
+           "Linux 6.14, and a driver that takes part)";
 }
 
 int gpup_cgroups_open_of(struct gpup_cgroups *c, const char *adapter, pid_t pid)

@@ -37,6 +37,8 @@ int gpup_cgroups_open(struct gpup_cgroups *cgroups, const char *adapter, uint64_
  * holds that (dmem, Linux 6.14, and a driver that takes part). */
 void gpup_cgroups_limit_gpu(struct gpup_cgroups *cgroups, const char *adapter, const char *bdf,
                             uint64_t bytes);
+/* Why that cannot be held for this GPU, for a person; NULL when it can. */
+const char *gpup_cgroups_gpu_problem(struct gpup_cgroups *cgroups, const char *bdf);
 /* The open directory of a partition's group when this process is in it, else -1. */
 int gpup_cgroups_open_of(struct gpup_cgroups *cgroups, const char *adapter, pid_t pid);
 /* How many processes of a partition's group the kernel has ended for its memory so far. */

@@ -14,10 +14,11 @@ static char **take_lines(GPtrArray *lines)
 }
 
 /* What weakens the walls around a renderer on this system. */
-static void add_weaknesses(struct gpup_daemon *d, GPtrArray *lines)
+static void add_weaknesses(struct gpup_daemon *d, struct gpup_gpu *gpu, GPtrArray *lines)
 {
     unsigned bits = gpup_server_degraded(d->server);
     const char *cgroups = gpup_cgroups_problem(d->cgroups);
+    const char *memory = gpu->node ? gpup_cgroups_gpu_problem(d->cgroups, gpu->id) : NULL;
 
     for (unsigned bit = 1; bit <= bits; bit <<= 1) {
         if (bits & bit)
@@ -27,6 +28,8 @@ static void add_weaknesses(struct gpup_daemon *d, GPtrArray *lines)
     }
     if (cgroups)
         g_ptr_array_add(lines, g_strdup(cgroups));
+    if (memory)
+        g_ptr_array_add(lines, g_strdup(memory));
 }
 
 void gpup_present_manager(struct gpup_daemon *d, GpupManager *m)
@@ -77,7 +80,7 @@ void gpup_present_gpu(struct gpup_daemon *d, struct gpup_gpu *gpu, GpupGPU *g)
     g_auto(GStrv) degraded = NULL;
 
     if (!hardware)
-        add_weaknesses(d, lines);
+        add_weaknesses(d, gpu, lines);
     for (char **note = gpu->notes; note && *note; note++)
         g_ptr_array_add(lines, g_strdup(*note));
     degraded = take_lines(lines);

@@ -105,6 +105,7 @@ static void test_limits(void)
     g_autofree char *mount = g_dir_make_tmp("gpup-cgroup-XXXXXX", NULL);
     g_autofree char *capacity = g_build_filename(mount, "dmem.capacity", NULL);
     g_autofree char *own = NULL, *above = NULL, *group = NULL, *max = NULL, *pids = NULL;
+    g_autofree char *control = NULL;
     g_autofree char *text = NULL;
     struct gpup_cgroups *groups;
     char *rm[] = {(char *)"rm", (char *)"-rf", mount, NULL};
@@ -120,6 +121,7 @@ static void test_limits(void)
                              "partition-a", NULL);
     g_assert_cmpint(g_mkdir_with_parents(group, 0755), ==, 0);
     max = g_build_filename(group, "dmem.max", NULL);
+    control = g_build_filename(group, "..", "cgroup.subtree_control", NULL);
     pids = g_build_filename(group, "pids.max", NULL);
     g_assert_true(g_file_set_contents(max, "", -1, NULL));
     g_assert_true(g_file_set_contents(pids, "", -1, NULL));
@@ -136,6 +138,13 @@ static void test_limits(void)
     g_assert_true(g_file_get_contents(max, &text, NULL, NULL));
     g_assert_cmpstr(text, ==, "drm/0000:03:00.0/vram0 67108864");
     close(dir);
+    g_assert_nonnull(
+        gpup_cgroups_gpu_problem(groups, "0000:03:00.0")); /* it could not be turned on */
+    gpup_cgroups_free(groups);
+    g_assert_true(g_file_set_contents(control, "", -1, NULL));
+    groups = gpup_cgroups_new(mount);
+    g_assert_null(gpup_cgroups_gpu_problem(groups, "0000:03:00.0"));
+    g_assert_nonnull(strstr(gpup_cgroups_gpu_problem(groups, "0000:05:00.0"), "dmem"));
     gpup_cgroups_free(groups);
     g_spawn_sync(NULL, rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
 }

@@ -223,7 +223,7 @@ void viewer_stop(struct viewer *v)
 void viewer_wait(struct viewer *v, bool (*done)(struct viewer *v, const void *data),
                  const void *data)
 {
-    gint64 until = g_get_monotonic_time() + 20 * G_TIME_SPAN_SECOND;
+    gint64 until = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
 
     g_mutex_lock(&v->lock);
     while (!done(v, data))

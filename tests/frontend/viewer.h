@@ -35,7 +35,7 @@ struct viewer {
 void viewer_start(struct viewer *v, struct frontend *f, uint32_t features);
 void viewer_stop(struct viewer *v);
 
-/* Waits until done(v, data), called with the lock held, is true; 10 s. */
+/* Waits until done(v, data), called with the lock held, is true; 60 s. */
 void viewer_wait(struct viewer *v, bool (*done)(struct viewer *v, const void *data),
                  const void *data);
 

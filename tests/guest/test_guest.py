@@ -72,6 +72,34 @@ def the_limit():
     draws("desk1")  # memory is free again when the program has gone
 
 
+def what_is_used_and_refused_is_shown():
+    """By the command, as JSON, and on D-Bus: the same figures."""
+    refused = usage("desk1")["refused"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        drawing = pool.submit(GUESTS["desk1"].gltest, "watch", 6)
+        until = time.monotonic() + 60
+        while usage("desk1")["vram_used"] < MIB:  # bytes; it has begun
+            if time.monotonic() > until:
+                raise AssertionError("nothing is used: %s" % usage("desk1"))
+        shown = LAB.run("gpup", "vm", "show", "desk1").stdout
+        vm = LAB.json("vm", "show", "desk1")["vm"]
+        bus = LAB.run("gdbus", "call", "--system", "--dest", "org.gpup1", "--object-path",
+                      "/org/gpup1/partition/software/0", "--method",
+                      "org.gpup1.Partition.GetUsage").stdout
+        equal(drawing.result().get("pixels_ok"), "1", str(drawing.result()))
+    in_use = re.search(r"^vram .* (\d+\.?\d*) ([KM])iB$", shown, re.M)
+    equal(bool(in_use), True, shown)
+    equal(vm["usage"]["vram_used"] >= MIB, True, str(vm))
+    equal(vm["usage"]["vram_peak"] >= 448 * MIB, True, str(vm))
+    equal(vm["usage"]["refused"], refused)
+    contains(bus, "'vram-used': <uint64 ")
+    contains(bus, "'refused': <uint64 %d>" % refused)
+    contains(shown, "1 request beyond its memory was refused\n" if refused == 1 else
+             "%d requests beyond its memory were refused\n" % refused)
+    other = LAB.run("gpup", "vm", "show", "desk2").stdout
+    equal("beyond its memory" in other, False, other)
+
+
 def a_killed_renderer():
     began, said = threading.Event(), {}
 
@@ -244,7 +272,7 @@ def main():
     try:
         LAB.run("gpup", "gpu", "partition", "software", "4")
         run([(f.__name__.replace("_", " "), f) for f in (
-            two_guests, the_limit, a_killed_renderer, stop_and_cont, gpupd_restarts_while_it_draws,
+            two_guests, the_limit, what_is_used_and_refused_is_shown, a_killed_renderer, stop_and_cont, gpupd_restarts_while_it_draws,
             what_went_wrong_is_known, shut_down_from_inside, without_graphics,
             a_silent_guest_agent, with_spice, shown)])
     finally:

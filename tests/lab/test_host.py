@@ -107,6 +107,8 @@ def a_gpu_is_known_by_its_key():
     first.write_text("00000000deadbeef\n", encoding="utf-8")
     start_gpupd()
     equal((count(CARDS[0]), count(CARDS[1])), (0, 4))
+    if not pathlib.Path("/sys/fs/cgroup/dmem.capacity").exists():
+        contains(gpup("gpu", "show", CARDS[0]).stderr, "(dmem: Linux 6.14, and a driver that takes part)")
     contains(problems(), "there is another GPU")
     stop_gpupd()
     # the two change places

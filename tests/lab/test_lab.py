@@ -288,10 +288,114 @@ def others_are_left_alone():
     undefine("plain", "desk1")
 
 
-def start_gpupd():
-    LAB.run("sh", "-c", "gpupd-service </dev/null >>/tmp/gpupd.log 2>&1 &")
+def start_gpupd(*by):
+    LAB.run("sh", "-c", '"$@" </dev/null >>/tmp/gpupd.log 2>&1 &', "sh", *by, "gpupd-service")
     LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
     wait_for("libvirt is connected", lambda: LAB.json("vm", "list")["libvirt_connected"])
+
+
+# Starts a program that may not do what is named: unshare (no namespaces in its user namespace),
+# pivot_root (no other root), seccomp (no filters).
+WITHOUT = r'''
+import ctypes, os, struct, sys
+CALLS = {"seccomp": 317, "pivot_root": 155}
+libc = ctypes.CDLL(None, use_errno=True)
+
+def forbid(numbers):
+    code = struct.pack("HBBI", 0x20, 0, 0, 0) # the call's number
+    for number in numbers:
+        code += struct.pack("HBBI", 0x15, 0, 1, number) + struct.pack("HBBI", 0x06, 0, 0, 0x50000 | 38)
+    code += struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000)
+    room = ctypes.create_string_buffer(code)
+    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(room))
+    if libc.prctl(22, 2, program, 0, 0): # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        sys.exit("prctl: %s" % os.strerror(ctypes.get_errno()))
+
+def leave_namespaces():
+    ours, theirs = os.pipe(), os.pipe()
+    if os.fork() == 0: # outside of the new one: may map all users
+        os.read(ours[0], 1)
+        for name in ("uid_map", "gid_map"):
+            with open("/proc/%d/%s" % (os.getppid(), name), "w") as file:
+                file.write("0 0 4294967295")
+        os.write(theirs[1], b".")
+        os._exit(0)
+    if libc.unshare(0x10000000): # CLONE_NEWUSER
+        sys.exit("unshare: %s" % os.strerror(ctypes.get_errno()))
+    os.write(ours[1], b".")
+    os.read(theirs[0], 1)
+    os.wait()
+    with open("/proc/sys/user/max_net_namespaces", "w") as file: # of this user namespace only
+        file.write("0")
+
+what = sys.argv[1].split(",")
+if "unshare" in what:
+    leave_namespaces()
+numbers = [CALLS[name] for name in what if name in CALLS]
+if numbers:
+    forbid(numbers)
+os.execvp(sys.argv[2], sys.argv[2:])
+'''
+WALLS = {
+    "unshare": ["it shares the host's namespaces (network, processes, IPC), because the kernel refused new ones",
+                "it sees the host's file system as far as its user may"],
+    "pivot_root": ["it sees the host's file system as far as its user may"],
+    "seccomp": ["it may make any system call, because the kernel has no seccomp filters"],
+}
+
+
+def stop_gpupd():
+    LAB.run("pkill", "-x", "gpupd")
+    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
+
+
+def await_renderer():
+    """gpupd writes down which it has started."""
+    wait_for("a renderer is started", lambda: sh("sh", "-c", "grep -q '^renderer=[1-9]' "
+                                                 "/run/gpup/reservations/*").returncode == 0, 60)
+
+
+def walls_of_renderers():
+    """What `gpup gpu show` says that they lack."""
+    shown = gpup("gpu", "show", "software")
+    told = LAB.json("gpu", "show", "software")["gpu"]["degraded"]
+    for line in told:
+        contains(shown.stdout + shown.stderr, line)
+    bus = LAB.run("gdbus", "introspect", "--system", "--dest", "org.gpup1", "--object-path",
+                  "/org/gpup1/gpu/software", "--only-properties").stdout
+    for line in told:
+        contains(bus.replace('"', "'"), line.replace("'", "\\'") if line not in bus else line)
+    return sorted(line.split(": ", 1)[1] for line in told if line.startswith("renderers: "))
+
+
+def walls_that_are_missing():
+    """Each wall of the jail that the system does not give is named: in `gpup gpu show`, on D-Bus, and
+    once in the log. On a system that gives all none is."""
+    vms("jailed")
+    try:
+        stop_gpupd()
+        start_gpupd()
+        LAB.run("virsh", "start", "jailed")
+        await_renderer()
+        equal(walls_of_renderers(), [])
+        for what, lines in WALLS.items():
+            LAB.run("virsh", "destroy", "jailed")
+            stop_gpupd()
+            mark = len(LAB.run("cat", "/tmp/gpupd.log").stdout)
+            start_gpupd("python3", "-c", WITHOUT, what)
+            LAB.run("virsh", "start", "jailed")
+            await_renderer()
+            wait_for("what %s takes is told" % what, lambda: walls_of_renderers() == sorted(lines))
+            LAB.run("virsh", "destroy", "jailed")
+            LAB.run("virsh", "start", "jailed")
+            await_renderer()
+            log = LAB.run("cat", "/tmp/gpupd.log").stdout[mark:]
+            for line in lines:
+                equal(log.count(line), 1, log)
+    finally:
+        stop_gpupd()
+        start_gpupd()
+        undefine("jailed")
 
 
 def killed_gpupd():
@@ -673,8 +777,7 @@ NVIDIA_FORMS = {
 
 
 def restart_gpupd():
-    LAB.run("pkill", "-x", "gpupd")
-    wait_for("gpupd ends", lambda: sh("pgrep", "-x", "gpupd").returncode == 1)
+    stop_gpupd()
     start_gpupd()
 
 
@@ -730,8 +833,8 @@ def main():
     LAB.start("[software]\nmemory=2G\n")
     tests = (the_main_path, every_display, hugepages_and_others_stay, all_taken, at_the_same_moment,
              bad_input, dry_runs_change_nothing, live_changes, shares_that_nothing_holds, windows_guests,
-             a_copied_definition, others_are_left_alone, killed_gpupd, killed_libvirtd,
-             gpupd_ends_meanwhile, libvirtd_goes_or_hangs_meanwhile, power_off_vms,
+             a_copied_definition, others_are_left_alone, walls_that_are_missing, killed_gpupd,
+             killed_libvirtd, gpupd_ends_meanwhile, libvirtd_goes_or_hangs_meanwhile, power_off_vms,
              who_did_what, refusals_read_the_same, restart_for_it, metrics, who_may,
              strangers_get_no_partition, saving_is_refused, after_a_reboot, other_back_ends,
              what_libvirt_takes)
