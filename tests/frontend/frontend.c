@@ -135,17 +135,12 @@ static void qemu_greets(struct frontend *f)
     const int calls[2] = {f->call, f->cursor.call};
     struct vhost_user_message m;
     uint64_t protocol;
-    int pair[2];
 
     f->features = get(f, VHOST_USER_GET_FEATURES) & ~(UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX);
     protocol = get(f, VHOST_USER_GET_PROTOCOL_FEATURES);
     tell(f, VHOST_USER_SET_PROTOCOL_FEATURES, &protocol, sizeof(protocol), -1);
     g_assert_cmpuint(get(f, VHOST_USER_GET_QUEUE_NUM), ==, 2);
     g_assert_cmpuint(get(f, VHOST_USER_GET_MAX_MEM_SLOTS), >=, 8);
-    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
-    set(f, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, pair[1]);
-    close(pair[1]);
-    close(pair[0]); /* nothing is said there */
     tell(f, VHOST_USER_SET_OWNER, NULL, 0, -1);
     get(f, VHOST_USER_GET_FEATURES);
     for (uint64_t i = 0; i < 2; i++) {
