@@ -114,6 +114,7 @@ enum outcome resource_unref(struct vgpu_device *d, struct request *q, const void
         wait = q->seq != 0;
     }
     display_forget(d->display, resource->id);
+    forget_copy(d, resource);
     vgpu_quota_credit(&d->usage.quota, resource->charge);
     vgpu_resource_remove(&d->objects, resource);
     answer(q, VIRTIO_GPU_RESP_OK_NODATA);

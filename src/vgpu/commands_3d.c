@@ -158,6 +158,19 @@ static bool promote(struct vgpu_device *d, struct request *q, struct vgpu_resour
     return true;
 }
 
+/* Its pixels lie with us, and once more in the renderer. */
+static bool charge_copy(struct vgpu_device *d, struct vgpu_resource *resource)
+{
+    if (resource->copy_charge > 0) /* there was no room in the ring then */
+        return true;
+    if (!vgpu_quota_charge(&d->usage.quota, resource->charge)) {
+        note_refusal(d, "out of the partition's memory");
+        return false;
+    }
+    resource->copy_charge = resource->charge;
+    return true;
+}
+
 static enum outcome ctx_resource(struct vgpu_device *d, struct request *q, uint32_t id, bool attach)
 {
     struct vgpu_context *context = vgpu_context_find(&d->objects, q->context);
@@ -171,6 +184,8 @@ static enum outcome ctx_resource(struct vgpu_device *d, struct request *q, uint3
         return answer(q, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
     if (context->lost || resource->lost || !d->renderer)
         return attach ? bad_context(q) : answer(q, VIRTIO_GPU_RESP_OK_NODATA);
+    if (!resource->in_renderer && attach && !charge_copy(d, resource))
+        return answer(q, VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
     if (!resource->in_renderer && (!attach || !promote(d, q, resource)))
         return attach ? BLOCKED : answer(q, VIRTIO_GPU_RESP_OK_NODATA);
     /* A 2D resource's first content is read from the guest's pages: before the answer. */

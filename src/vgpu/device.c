@@ -56,6 +56,12 @@ void answer_data(struct request *q, size_t offset, const void *data, size_t size
         q->written = at + n;
 }
 
+void forget_copy(struct vgpu_device *d, struct vgpu_resource *resource)
+{
+    vgpu_quota_credit(&d->usage.quota, resource->copy_charge);
+    resource->copy_charge = 0;
+}
+
 void note_refusal(struct vgpu_device *d, const char *what)
 {
     if (d->logged_refusals >= MAX_LOGGED)

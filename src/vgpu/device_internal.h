@@ -77,6 +77,8 @@ struct vgpu_device {
 enum outcome answer(struct request *request, uint32_t response);
 /* Appends to the answer, behind its header. */
 void answer_data(struct request *request, size_t offset, const void *data, size_t size);
+/* Gives back what the renderer's copy of a 2D resource took: it is gone. */
+void forget_copy(struct vgpu_device *device, struct vgpu_resource *resource);
 /* A refusal that the guest caused: logged a few times. */
 void note_refusal(struct vgpu_device *device, const char *what);
 

@@ -25,6 +25,7 @@ struct vgpu_resource {
     bool lost;        /* its content went with a renderer */
     struct vgpu_shape shape;
     uint64_t charge;                /* bytes taken from the quota */
+    uint64_t copy_charge;           /* and for the renderer's copy of a 2D resource */
     unsigned char *pixels;          /* 2D: what the host sees, lines of width * 4 bytes */
     struct gpup_render_span *spans; /* backing; NULL: none */
     uint32_t n_spans;

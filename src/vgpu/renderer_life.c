@@ -131,6 +131,7 @@ static void count_rendered(struct vgpu_resource *resource, void *data)
 static void leave_renderer(struct vgpu_resource *resource, void *data)
 {
     resource->in_renderer = false;
+    forget_copy(data, resource);
 }
 
 static void on_idle_timer(void *data)
@@ -149,7 +150,7 @@ static void on_idle_timer(void *data)
     d->renderer = NULL;
     d->started_ms = 0;
     display_renderer_gone(d->display);
-    vgpu_objects_each(&d->objects, leave_renderer, NULL);
+    vgpu_objects_each(&d->objects, leave_renderer, d);
 }
 
 /* A driver that has seen the sets keeps them: they stay as first told. */
@@ -231,6 +232,7 @@ static void lose_resource(struct vgpu_resource *resource, void *data)
     struct vgpu_device *d = data;
 
     resource->in_renderer = false;
+    forget_copy(d, resource);
     if (!resource->is_3d || resource->lost)
         return;
     resource->lost = true;

@@ -183,6 +183,42 @@ static void memory_limit(struct frontend *f, gconstpointer data)
                     VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 }
 
+/* A 2D resource that a context draws with lies in two processes: both are charged, and what is
+ * gone with a renderer, a reset or the resource is free. */
+static void memory_of_copies(struct frontend *f, gconstpointer data)
+{
+    const uint32_t attach = VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE;
+
+    for (uint32_t round = 1; round <= 3; round++) {
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, round), ==, OK);
+        for (uint32_t i = 0; i < 2; i++) { /* 16 MiB each, of 64 */
+            g_assert_cmphex(frontend_create_2d(f, 20 + i, 2048, 2048), ==, OK);
+            g_assert_cmphex(frontend_context_resource(f, attach, round, 20 + i), ==, OK);
+            g_assert_cmphex(frontend_context_resource(f, attach, round, 20 + i), ==, OK);
+        }
+        g_assert_cmphex(frontend_create_2d(f, 30, 64, 64), ==, VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+        if (round == 1) {
+            g_assert_cmphex(frontend_unref(f, 20), ==, OK);
+            g_assert_cmphex(frontend_create_2d(f, 20, 2048, 1024), ==, OK);
+            g_assert_cmphex(frontend_create_2d(f, 30, 2048, 2048), ==, OK);
+            g_assert_cmphex(frontend_context_resource(f, attach, round, 30), ==,
+                            VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+            g_assert_cmphex(frontend_context_resource(f, attach, round, 20), ==, OK);
+            frontend_reset(f);
+            continue;
+        }
+        g_assert_cmpint(kill(frontend_renderer(f), SIGKILL), ==, 0);
+        while (frontend_context_resource(f, attach, round, 20) == OK) /* until it is noticed */
+            continue;
+        g_assert_cmphex(frontend_create_2d(f, 30, 2048, 4096), ==, OK);
+        for (uint32_t i = 0; i < 2; i++)
+            g_assert_cmphex(frontend_unref(f, 20 + i), ==, OK);
+        g_assert_cmphex(frontend_unref(f, 30), ==, OK);
+        g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, round), ==, OK);
+    }
+    g_assert_cmphex(frontend_create_2d(f, 30, 4096, 4096), ==, OK); /* all 64 MiB */
+}
+
 static void hostile_streams(struct frontend *f, gconstpointer data)
 {
     const uint32_t create[] = {48 | 11u << 16, 0, 2, 1, 2, 2048, 2048, 1, 1, 0, 0, 0, 1};
@@ -541,6 +577,7 @@ int main(int argc, char **argv)
         {"/device/still", still_between_frames},
         {"/device/life/dumb-buffers", dumb_buffers},
         {"/device/memory-limit", memory_limit},
+        {"/device/memory-of-copies", memory_of_copies},
         {"/device/hostile-streams", hostile_streams},
         {"/device/hostile-commands", hostile_commands},
         {"/device/others-come-and-go", others_come_and_go},
