@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""kernel_cases.py ROOT PF [HELPER]: what the PCI core answers to what gpup does with VFs.
+"""kernel_cases.py ROOT PF iommu|no-iommu [HELPER]: what the PCI core answers to what gpup does with VFs,
+with an IOMMU or without.
 
 Works on ROOT/bus/pci and prints one line for each case, "NAME: ANSWER". ROOT is /sys in the test
 machine, or where fakesys is mounted: both must print the same. HELPER injects faults and opens VFs
@@ -169,6 +170,18 @@ class Cases:
         self.say("bind the PF", write(self.bus / "drivers" / driver / "bind", self.pf))
         self.say("driver is back", "yes" if link(self.dir / "driver") == driver else "no")
 
+    def no_iommu(self):
+        write(self.dir / "sriov_drivers_autoprobe", "0")
+        self.say("units", len(list((self.root / "class/iommu").glob("*"))))
+        self.say("numvfs 1", self.numvfs(1))
+        address = self.vf(0)
+        self.say("group", link(self.at(address) / "iommu_group"))
+        self.say("override with vfio-pci", write(self.at(address) / "driver_override", "vfio-pci"))
+        self.say("probe then", write(self.bus / "drivers_probe", address))
+        self.say("driver", link(self.at(address) / "driver"))
+        self.say("bind", write(self.bus / "drivers/vfio-pci/bind", address))
+        self.say("numvfs 0", self.numvfs(0))
+
     def binding(self):
         self.numvfs(4)
         address = self.vf(0)
@@ -246,7 +259,10 @@ def main():
         sys.stdin.read()
         vf.close()
         return
-    cases = Cases(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None)
+    cases = Cases(sys.argv[1], sys.argv[2], sys.argv[4] if len(sys.argv) > 4 else None)
+    if sys.argv[3] == "no-iommu":
+        cases.no_iommu()
+        return
     for case in (cases.properties, cases.refused_numbers, cases.counts, cases.driver_faults,
                  cases.without_driver, cases.binding, cases.in_use):
         case()

@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE.parents[1] / "tools"))
 from taplib import equal, run  # noqa: E402
 
 PF = "0000:01:00.0"
+GPU = "add %s vendor=0x1234 device=0x0b50 class=0x038000 totalvfs=4 driver=gpu"
 # what is about VFIO itself, which fakesys does not have
 ONLY_KERNEL = "group members"
 
@@ -43,7 +44,8 @@ def mounted(path):
     return (pathlib.Path(path) / "control").exists()
 
 
-def the_same_answers():
+def answers(orders, iommu):
+    """What kernel_cases.py prints for a machine that is made by these orders."""
     with tempfile.TemporaryDirectory(prefix="gpup-agree-") as mount:
         fakesys = subprocess.Popen([sys.argv[1], mount])
         try:
@@ -53,22 +55,35 @@ def the_same_answers():
                     raise AssertionError("fakesys does not start")
                 time.sleep(0.01)
             os.environ["FAKESYS_MOUNT"] = mount
-            order("add %s vendor=0x1234 device=0x0b50 class=0x038000 totalvfs=4 driver=gpu" % PF)
-            got = subprocess.run([sys.executable, HERE / "kernel_cases.py", mount + "/sys", PF, __file__],
-                                 stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+            for text in orders:
+                order(text)
+            return subprocess.run([sys.executable, HERE / "kernel_cases.py", mount + "/sys", PF, iommu, __file__],
+                                  stdout=subprocess.PIPE, text=True, check=True, timeout=90).stdout
         finally:
             fakesys.terminate()
             fakesys.wait()
             subprocess.run(["umount", "-l", mount], check=False, stderr=subprocess.DEVNULL)
-    wanted = (HERE / "kernel_cases.expected").read_text(encoding="utf-8").splitlines()
-    wanted = wanted[:next(i for i, line in enumerate(wanted) if line.startswith(ONLY_KERNEL))]
+
+
+def are(got, wanted):
     differ = ["%r, the kernel says %r" % pair for pair in zip(got.splitlines(), wanted)
               if pair[0] != pair[1]]
     equal(differ, [])
     equal(len(got.splitlines()), len(wanted))
 
 
+def the_same_answers():
+    got = answers([GPU % PF], "iommu")
+    wanted = (HERE / "kernel_cases.expected").read_text(encoding="utf-8").splitlines()
+    are(got, wanted[:next(i for i, line in enumerate(wanted) if line.startswith(ONLY_KERNEL))])
+
+
+def the_same_without_an_iommu():
+    got = answers(["iommu off", "drop /sys/class/iommu/dmar0", GPU % PF], "no-iommu")
+    are(got, (HERE / "kernel_cases.no-iommu.expected").read_text(encoding="utf-8").splitlines())
+
+
 if sys.argv[1] in ("set", "hold"):
     helper()
 else:
-    run([("the same answers", the_same_answers)])
+    run([("the same answers", the_same_answers), ("the same without an IOMMU", the_same_without_an_iommu)])

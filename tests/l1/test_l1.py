@@ -149,17 +149,20 @@ class Tests:
         finally:
             self.machine.stop()
 
+    def kernel_says(self, iommu, name):
+        """The answers that fakesys imitates."""
+        got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF, iommu).stdout
+        wanted = (HERE / name).read_text(encoding="utf-8")
+        for line, expected in zip(got.splitlines(), wanted.splitlines()):
+            equal(line, expected)
+        equal(got, wanted)
+
 
 class Gpus(Tests):
     """What gpupd makes of GPUs."""
 
     def the_kernel(self):
-        """The answers that fakesys imitates."""
-        got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF).stdout
-        wanted = (HERE / "kernel_cases.expected").read_text(encoding="utf-8")
-        for line, expected in zip(got.splitlines(), wanted.splitlines()):
-            equal(line, expected)
-        equal(got, wanted)
+        self.kernel_says("iommu", "kernel_cases.expected")
 
     def partitions(self):
         h = self.host
@@ -181,6 +184,18 @@ class Gpus(Tests):
         levels(found, "failure", ("acs", SHARED_PF))
         contains(found["acs", SHARED_PF]["text"], "(it has no ACS)")
         contains(found["acs", SHARED_PF]["fix"], "root port")
+
+    def a_driver_loaded_anew(self):
+        """gpupd hears of it, and makes again what it lost."""
+        h = self.host
+        driver = h.driver(0)
+        h.ok("gpu", "partition", GPU, "2")
+        self.machine.sh("cd /sys/bus/pci/drivers/%s; echo %s >unbind" % (driver, PF))
+        equal(h.numvfs(), "0")
+        self.machine.sh("cd /sys/bus/pci/drivers/%s; echo %s >bind" % (driver, PF))
+        wait_for("its VFs are there again", lambda: h.numvfs() == "2")
+        wait_for("and shown", lambda: (h.gpu()["mode"], h.gpu()["partition_count"]) == ("partitioned", 2))
+        h.ok("gpu", "partition", GPU, "0")
 
     def a_driver_that_fails(self):
         h = self.host
@@ -270,7 +285,8 @@ class Gpus(Tests):
         h.ok("gpu", "partition", SHARED, "0")
 
     def all(self):
-        return [self.the_kernel, self.partitions, self.gpup_check, self.a_driver_that_fails,
+        return [self.the_kernel, self.partitions, self.gpup_check, self.a_driver_loaded_anew,
+                self.a_driver_that_fails,
                 self.a_held_function, self.one_or_the_other, self.a_driver_that_hangs,
                 self.a_whole_gpu, self.a_driver_that_hung, self.a_shared_group]
 
@@ -364,6 +380,9 @@ class Vms(Tests):
 
 
 class WithoutIommu(Tests):
+    def the_kernel(self):
+        self.kernel_says("no-iommu", "kernel_cases.no-iommu.expected")
+
     def without_an_iommu(self):
         h = self.host
         h.start()
@@ -385,7 +404,7 @@ class WithoutIommu(Tests):
         equal("not limited" in said, False)
 
     def all(self):
-        return [self.a_renderers_memory, self.without_an_iommu]
+        return [self.the_kernel, self.a_renderers_memory, self.without_an_iommu]
 
 
 def main():
