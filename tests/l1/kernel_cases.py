@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""kernel_cases.py ROOT PF iommu|no-iommu [HELPER]: what the PCI core answers to what gpup does with VFs,
-with an IOMMU or without.
+"""kernel_cases.py ROOT PF SHARED [HELPER]: what the PCI core answers to what gpup does with VFs.
+kernel_cases.py ROOT PF no-iommu [HELPER]: the same where there is no IOMMU.
 
 Works on ROOT/bus/pci and prints one line for each case, "NAME: ANSWER". ROOT is /sys in the test
-machine, or where fakesys is mounted: both must print the same. HELPER injects faults and opens VFs
-where the kernel's own module and VFIO are not there: HELPER set NAME VALUE, HELPER hold ADDRESS.
+machine, or where fakesys is mounted: both must print the same. SHARED is a PF behind a port without
+ACS. HELPER injects faults and opens VFs where the kernel's own module and VFIO are not there: HELPER
+set NAME VALUE, HELPER hold ADDRESS.
 """
 import errno
 import fcntl
@@ -94,8 +95,9 @@ class Vfio:
 
 
 class Cases:
-    def __init__(self, root, pf, helper):
+    def __init__(self, root, pf, shared, helper):
         self.root = pathlib.Path(root)
+        self.shared = shared
         self.bus = self.root / "bus/pci"
         self.pf = pf
         self.dir = self.bus / "devices" / pf
@@ -169,6 +171,54 @@ class Cases:
         self.say("numvfs 0 without a driver", self.numvfs(0))
         self.say("bind the PF", write(self.bus / "drivers" / driver / "bind", self.pf))
         self.say("driver is back", "yes" if link(self.dir / "driver") == driver else "no")
+
+    def driver_goes(self):
+        """VFs that the host's own driver has; and what is left of them when the PF loses it."""
+        write(self.dir / "sriov_drivers_autoprobe", "1")
+        self.numvfs(2)
+        driver = link(self.dir / "driver")
+        self.say("a VF has its PF's driver with autoprobe",
+                 "yes" if link(self.at(self.vf(0)) / "driver") == driver else "no")
+        write(self.dir / "driver/unbind", self.pf)
+        self.say("VFs of a PF that has lost its driver", len(list(self.dir.glob("virtfn*"))))
+        self.say("reads", self.count())
+        write(self.bus / "drivers" / driver / "bind", self.pf)
+        self.say("and when it is back", self.count())
+        write(self.dir / "sriov_drivers_autoprobe", "0")
+
+    def driver_hangs(self):
+        """Who changes the number waits, and who reads it."""
+        self.inject("hang", "1,0")
+        words = [sys.executable, __file__]
+        writer = subprocess.Popen([*words, "write", self.dir / "sriov_numvfs", "2"], stdout=subprocess.PIPE)
+        time.sleep(1)
+        reader = subprocess.Popen([*words, "read", self.dir / "sriov_numvfs"], stdout=subprocess.PIPE)
+        time.sleep(1)
+        self.say("numvfs 2 of a driver that hangs", "waits" if writer.poll() is None else "returns")
+        self.say("reading it", "waits" if reader.poll() is None else "returns")
+        self.say("totalvfs", read(self.dir / "sriov_totalvfs"))
+        self.inject("hang", "0,0")
+        self.say("and when it answers again", writer.communicate(timeout=600)[0].decode().strip())
+        self.say("reads", reader.communicate(timeout=600)[0].decode().strip())
+        self.numvfs(0)
+
+    def resets(self):
+        self.numvfs(1)
+        vf = self.at(self.vf(0))
+        self.say("reset", write(vf / "reset", "1"))
+        self.say("reset 2", write(vf / "reset", "2"))
+        self.say("reset x", write(vf / "reset", "x"))
+        self.numvfs(0)
+
+    def groups(self):
+        for pf in (self.pf, self.shared):
+            self.dir = self.at(pf)
+            write(self.dir / "sriov_drivers_autoprobe", "0")
+            self.numvfs(2)
+            groups = [link(self.at(a) / "iommu_group") for a in (pf, self.vf(0), self.vf(1))]
+            self.say("groups of a PF and 2 VFs, %s ACS" % ("with" if pf == self.pf else "without"), len(set(groups)))
+            self.numvfs(0)
+        self.dir = self.at(self.pf)
 
     def no_iommu(self):
         write(self.dir / "sriov_drivers_autoprobe", "0")
@@ -253,18 +303,22 @@ def main():
     if sys.argv[1] == "write":
         print(write(sys.argv[2], sys.argv[3]))
         return
+    if sys.argv[1] == "read":
+        print(read(pathlib.Path(sys.argv[2])))
+        return
     if sys.argv[1] == "hold":
         vf = Vfio(sys.argv[2], sys.argv[3])
         print("open", flush=True)
         sys.stdin.read()
         vf.close()
         return
-    cases = Cases(sys.argv[1], sys.argv[2], sys.argv[4] if len(sys.argv) > 4 else None)
-    if sys.argv[3] == "no-iommu":
+    cases = Cases(*sys.argv[1:4], sys.argv[4] if len(sys.argv) > 4 else None)
+    if cases.shared == "no-iommu":
         cases.no_iommu()
         return
     for case in (cases.properties, cases.refused_numbers, cases.counts, cases.driver_faults,
-                 cases.without_driver, cases.binding, cases.in_use):
+                 cases.without_driver, cases.driver_goes, cases.driver_hangs, cases.resets, cases.groups,
+                 cases.binding, cases.in_use):
         case()
     if not cases.helper:
         open_vf(cases)

@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tools"))
 from taplib import equal, run  # noqa: E402
 
-PF = "0000:01:00.0"
+PF, SHARED = "0000:01:00.0", "0000:02:00.0"
 GPU = "add %s vendor=0x1234 device=0x0b50 class=0x038000 totalvfs=4 driver=gpu"
 # what is about VFIO itself, which fakesys does not have
 ONLY_KERNEL = "group members"
@@ -33,6 +33,8 @@ def helper():
         order("fail %s enable %s" % (PF, sys.argv[3]))
     elif sys.argv[1] == "set" and sys.argv[2] == "short_by":
         order("short %s %d" % (PF, 4 - int(sys.argv[3])))
+    elif sys.argv[1] == "set" and sys.argv[2] == "hang":
+        order("hang %s %s" % (PF, "on" if sys.argv[3].startswith("1") else "off"))
     elif sys.argv[1] == "hold":
         order("hold %s qemu" % sys.argv[2])
         print("open", flush=True)
@@ -44,7 +46,7 @@ def mounted(path):
     return (pathlib.Path(path) / "control").exists()
 
 
-def answers(orders, iommu):
+def answers(orders, shared):
     """What kernel_cases.py prints for a machine that is made by these orders."""
     with tempfile.TemporaryDirectory(prefix="gpup-agree-") as mount:
         fakesys = subprocess.Popen([sys.argv[1], mount])
@@ -57,7 +59,7 @@ def answers(orders, iommu):
             os.environ["FAKESYS_MOUNT"] = mount
             for text in orders:
                 order(text)
-            return subprocess.run([sys.executable, HERE / "kernel_cases.py", mount + "/sys", PF, iommu, __file__],
+            return subprocess.run([sys.executable, HERE / "kernel_cases.py", mount + "/sys", PF, shared, __file__],
                                   stdout=subprocess.PIPE, text=True, check=True, timeout=90).stdout
         finally:
             fakesys.terminate()
@@ -73,7 +75,7 @@ def are(got, wanted):
 
 
 def the_same_answers():
-    got = answers([GPU % PF], "iommu")
+    got = answers(["bridge 0000:00:02.0 acs=none", GPU % PF, GPU % SHARED + " parent=0000:00:02.0"], SHARED)
     wanted = (HERE / "kernel_cases.expected").read_text(encoding="utf-8").splitlines()
     are(got, wanted[:next(i for i, line in enumerate(wanted) if line.startswith(ONLY_KERNEL))])
 

@@ -149,9 +149,9 @@ class Tests:
         finally:
             self.machine.stop()
 
-    def kernel_says(self, iommu, name):
+    def kernel_says(self, shared, name):
         """The answers that fakesys imitates."""
-        got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF, iommu).stdout
+        got = self.machine.run("python3", "/run/l1/kernel_cases.py", "/sys", PF, shared).stdout
         wanted = (HERE / name).read_text(encoding="utf-8")
         for line, expected in zip(got.splitlines(), wanted.splitlines()):
             equal(line, expected)
@@ -162,7 +162,7 @@ class Gpus(Tests):
     """What gpupd makes of GPUs."""
 
     def the_kernel(self):
-        self.kernel_says("iommu", "kernel_cases.expected")
+        self.kernel_says(SHARED_PF, "kernel_cases.expected")
 
     def partitions(self):
         h = self.host
