@@ -398,6 +398,8 @@ static int refuse(const struct question *q, struct gpup_gpu *const *gpus, size_t
                               "partitions\ngpup unassign %s, then gpup assign %s takes the kind "
                               "that it has",
                               q->vm, gpup_kind_name(q->adapter->kind), q->vm, q->vm);
+    if (!ways.text && q->adapter->gpu)
+        gpup_text_add(&ways, "\ngpup assign %s --gpu GPU chooses another, --gpu '' any", q->vm);
     if (ways.text && strncmp(ways.text, "\nstop", 5) == 0)
         ways.text[1] = 'S';
     return gpup_error_set(err, code, "no partition for %s%s%s", q->vm, lines.text ? lines.text : "",

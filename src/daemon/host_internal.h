@@ -23,6 +23,7 @@ struct gpup_host {
     struct gpup_health *health;
     GHashTable *wedged;   /* keys of GPUs that did not answer when it was last looked */
     GHashTable *clearing; /* addresses of functions that are being cleared */
+    bool looking;         /* for GPUs, to drop one that has gone */
     gint64 asked;         /* monotonic, us: when wedged GPUs were asked again last */
     bool unsure;          /* a reservation was lost: a VM may run that is not known of */
     gint64 settled;       /* monotonic, us: when a partition was freed or a start refused last */
@@ -57,6 +58,8 @@ void gpup_host_add_problems(struct gpup_host *h, GPtrArray *texts);
 void gpup_host_apply_stored(struct gpup_host *h, bool wait);
 /* GPUs that were wedged and answer again get what is stored of them. */
 void gpup_host_apply_to_recovered(struct gpup_host *h);
+/* A GPU that is not here any more is shown until its last VM has stopped. */
+void gpup_host_drop_gone(struct gpup_host *h);
 
 /* A change of the GPU at this address failed half way: asks what there is now, and makes what is
  * stored. */

@@ -418,12 +418,33 @@ void gpup_host_preview_rescan(struct gpup_host *h, struct gpup_change *change, G
     gpup_change_discard(change);
 }
 
+static void rescanned(struct gpup_host *h)
+{
+    g_ptr_array_set_size(h->problems, 0);
+    gpup_host_apply_stored(h, false);
+    gpup_host_tell(h);
+}
+
 int gpup_host_end_rescan(struct gpup_host *h, struct gpup_change *change, struct gpup_error **err)
 {
     int ret = gpup_change_end(change, err);
 
-    g_ptr_array_set_size(h->problems, 0);
-    gpup_host_apply_stored(h, false);
-    gpup_host_tell(h);
+    rescanned(h);
     return ret;
+}
+
+static void dropped(const struct gpup_error *err, void *data)
+{
+    struct gpup_host *h = data;
+
+    h->looking = false;
+    rescanned(h);
+}
+
+void gpup_host_drop_gone(struct gpup_host *h)
+{
+    if (h->looking || !gpup_inventory_is_done_with_gone(h->inventory))
+        return;
+    h->looking = true;
+    gpup_change_run_later(gpup_inventory_begin_rescan(h->inventory), dropped, h);
 }

@@ -149,6 +149,14 @@ static bool has_ended(struct gpup_manager *manager, const struct restart *r)
     return false;
 }
 
+static int not_restarted(const char *vm, struct gpup_error **err)
+{
+    return gpup_error_wrap(err,
+                           "the change is made and takes effect at the next start of %s, "
+                           "but it was not restarted",
+                           vm);
+}
+
 static int stop(struct gpup_manager *manager, const struct restart *r, struct gpup_error **err)
 {
     gint64 left = (r->until - g_get_monotonic_time()) / G_USEC_PER_SEC;
@@ -160,10 +168,7 @@ static int stop(struct gpup_manager *manager, const struct restart *r, struct gp
         g_clear_pointer(err, gpup_error_free);
         return 0;
     }
-    return gpup_error_wrap(err,
-                           "the change is made and takes effect at the next start of %s, "
-                           "but it was not restarted",
-                           r->vm);
+    return not_restarted(r->vm, err);
 }
 
 /* From wherever it was cut off. */
@@ -218,7 +223,7 @@ int gpup_restart(struct gpup_restarts *all, const char *name, const char *user, 
     int ret = gpup_manager_get(gpup_vms_manager(all->daemon->vms), name, &vm, err);
 
     if (ret < 0)
-        return ret;
+        return not_restarted(name, err);
     *r = (struct restart){.uuid = g_strdup(vm->uuid),
                           .vm = g_strdup(vm->name),
                           .user = g_strdup(user),

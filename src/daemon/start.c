@@ -182,6 +182,7 @@ void gpup_host_try_again(struct gpup_host *h)
     gint64 now = g_get_monotonic_time();
 
     gpup_inventory_clear_again(h->inventory);
+    gpup_host_drop_gone(h);
     if (now - h->asked < ASK_WEDGED_US)
         return;
     h->asked = now;

@@ -11,6 +11,7 @@ struct gpup_entry {
     struct gpup_gpu *gpu;
     const struct gpup_provider *provider;
     int stuck; /* pidfd of a helper that hangs, or -1 */
+    bool gone; /* it is not in this host any more: kept while VMs hold its partitions */
 };
 
 struct gpup_inventory {

@@ -140,6 +140,17 @@ void gpup_inventory_keep_keys(struct gpup_inventory *inventory, GArray *fresh)
     }
 }
 
+bool gpup_inventory_is_done_with_gone(const struct gpup_inventory *inventory)
+{
+    for (guint i = 0; i < inventory->entries->len; i++) {
+        const struct gpup_entry *entry = entry_at(inventory->entries, i);
+
+        if (entry->gone && !is_held(entry->gpu))
+            return true;
+    }
+    return false;
+}
+
 void gpup_inventory_adopt(struct gpup_inventory *inventory, GArray *fresh)
 {
     gpup_inventory_keep_keys(inventory, fresh);
@@ -150,7 +161,7 @@ void gpup_inventory_adopt(struct gpup_inventory *inventory, GArray *fresh)
         if (now && now->gpu->kind == old->gpu->kind) {
             keep_slots(old->gpu, now->gpu);
         } else if (!now && is_held(old->gpu)) {
-            struct gpup_entry kept = {g_steal_pointer(&old->gpu), old->provider, -1};
+            struct gpup_entry kept = {g_steal_pointer(&old->gpu), old->provider, -1, true};
 
             gpup_gpu_set_problem(kept.gpu, GPUP_MODE_UNUSABLE,
                                  "it is no longer in this host, but a VM still holds a partition "
@@ -313,6 +324,10 @@ void gpup_inventory_clear_again(struct gpup_inventory *inventory)
             if (strcmp(s->adapter, GPUP_CLEARING) != 0 ||
                 (s->vm && g_str_has_prefix(s->vm, BEING_CLEARED)))
                 continue;
+            if (gpup_inventory_entry(inventory, gpu)->gone) {
+                free_slot(s);
+                continue;
+            }
             free(s->vm);
             s->vm = strdup(BEING_CLEARED ")");
             gpup_change_start(inventory, gpu, GPUP_OP_RELEASE, k, ignore, NULL);
@@ -330,7 +345,8 @@ int gpup_inventory_give_back(struct gpup_inventory *inventory, struct gpup_gpu *
         strcmp(gpu->slots[slot].adapter, GPUP_CLEARING) == 0)
         return 0;
     s = &gpu->slots[slot];
-    if (!gpup_inventory_entry(inventory, gpu)->provider->release ||
+    if (gpup_inventory_entry(inventory, gpu)->gone ||
+        !gpup_inventory_entry(inventory, gpu)->provider->release ||
         !gpup_pci_is_address(s->function.address)) {
         free_slot(s);
         return 0;

@@ -66,6 +66,9 @@ int gpup_inventory_may_pass_through(const struct gpup_gpu *gpu, bool on, struct 
 /* Looks again. GPUs with slots in use keep them (matched by stable key) even when they are gone:
  * those become unusable with the reason. */
 struct gpup_change *gpup_inventory_begin_rescan(struct gpup_inventory *inventory);
+/* A GPU was kept that is not in this host any more, and nobody holds a partition of it now: looking
+ * again drops it. */
+bool gpup_inventory_is_done_with_gone(const struct gpup_inventory *inventory);
 /* What a rescan that has run would put in place of the GPUs that are known: struct gpup_gpu *, the
  * change's. NULL: the inventory has ended. */
 GPtrArray *gpup_change_found(struct gpup_change *change);

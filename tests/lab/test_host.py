@@ -130,6 +130,35 @@ def a_gpu_is_known_by_its_key():
     equal(count(CARDS[1]), 2)
 
 
+def a_gpu_goes():
+    """And comes back: it is shown while a VM holds a partition of it, then it is gone, and whoever is
+    to be on it is told so; what was set for it is kept."""
+    cards, drm = "/run/sysfs/bus/pci/devices/", "/run/sysfs/class/drm/"
+
+    def listed():
+        return CARDS[0] in [gpu["id"] for gpu in LAB.json("gpu", "list")["gpus"]]
+
+    LAB.run("gpup", "gpu", "partition", CARDS[0], "2")
+    define("desk1")
+    LAB.run("gpup", "assign", "desk1", "--gpu", CARDS[0])
+    LAB.run("virsh", "start", "desk1", "--paused")
+    LAB.run("sh", "-ec", "mv %s%s /run/card; mv %srenderD128 /run/node" % (cards, CARDS[0], drm))
+    LAB.run("gpup", "rescan")
+    contains(shown(CARDS[0])["reason"], "no longer in this host")
+    equal(holders(), ["desk1"])
+    LAB.run("virsh", "destroy", "desk1")
+    wait_for("it is gone", lambda: not listed())
+    contains(problems(), "not here any more")
+    fails(LAB.run("virsh", "start", "desk1", "--paused", check=False), 1, "is not in this host",
+          "gpup assign desk1 --gpu GPU chooses another")
+    LAB.run("sh", "-ec", "mv /run/card %s%s; mv /run/node %srenderD128" % (cards, CARDS[0], drm))
+    LAB.run("gpup", "rescan")
+    equal(count(CARDS[0]), 2)
+    LAB.run("virsh", "start", "desk1", "--paused")
+    equal(holders(), ["desk1"])
+    LAB.run("sh", "-c", "virsh -q destroy desk1; virsh -q undefine desk1")
+
+
 def a_damaged_reservation():
     """Of a VM that runs: it is found again, and its partition is nobody else's meanwhile."""
     LAB.run("gpup", "gpu", "partition", "software", "1")
@@ -491,7 +520,7 @@ def set_up():
 
 def main():
     set_up()
-    tests = (a_gpu_is_known_by_its_key, a_damaged_reservation, a_damaged_store, everybody_by_method,
+    tests = (a_gpu_goes, a_gpu_is_known_by_its_key, a_damaged_reservation, a_damaged_store, everybody_by_method,
              the_command_says_what_is_missing, the_socket_is_for_libvirt, nothing_is_open_to_all,
              a_thousand_starts, many_at_once)
     wanted = sys.argv[2:]
