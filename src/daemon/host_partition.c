@@ -5,6 +5,8 @@
 #include "daemon/store.h"
 #include "daemon/underway.h"
 #include "fault/fault.h"
+#include "gpu/change.h"
+#include "gpu/provider.h"
 
 #include <errno.h>
 
@@ -111,7 +113,8 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
     }
     if (ret == 0) {
         ret = gpup_store_set_count(h->folders->state, gpu, count, err);
-        if (ret < 0) /* what would not outlive a reboot is not done at all */
+        /* what would not outlive a reboot is not done at all; hardware takes its time: by repair */
+        if (ret < 0 && !gpup_inventory_entry(h->inventory, gpu)->provider->create)
             gpup_inventory_partition(h->inventory, gpu, before, NULL);
     }
     GPUP_FAULT("gpupd.partition.stored");

@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "daemon/ending.h"
 #include "daemon/restart.h"
+#include "gpu/task.h"
 
 #include <dlfcn.h>
 #include <glib/gstdio.h>
@@ -237,6 +238,73 @@ static void forgotten(struct fixture *f, gconstpointer data)
     g_assert_cmpint(g_atomic_int_get(&asked), ==, 0);
 }
 
+/* ---- many that wait ---- */
+
+#define MANY 200
+
+struct crowd {
+    GMutex lock;
+    GCond changed;
+    bool go_home;
+};
+
+static void wait_in_thread(GTask *task, void *source, void *data, GCancellable *cancellable)
+{
+    struct crowd *c = data;
+
+    g_mutex_lock(&c->lock);
+    while (!c->go_home)
+        g_cond_wait(&c->changed, &c->lock);
+    g_mutex_unlock(&c->lock);
+    g_task_return_boolean(task, TRUE);
+}
+
+static void pass_in_thread(GTask *task, void *source, void *data, GCancellable *cancellable)
+{
+    g_task_return_boolean(task, TRUE);
+}
+
+static void one_done(GObject *source, GAsyncResult *result, void *data)
+{
+    (*(gint *)data)--;
+}
+
+static void run(GTaskThreadFunc func, struct crowd *c, gint *left)
+{
+    g_autoptr(GTask) task = g_task_new(NULL, NULL, one_done, left);
+
+    g_task_set_task_data(task, c, NULL);
+    (*left)++;
+    gpup_task_run(task, func);
+}
+
+static void serve_until_none(const char *what, const gint *left)
+{
+    guint timer = g_timeout_add(WAIT_MS, too_late, (void *)what);
+
+    while (*left > 0)
+        g_main_context_iteration(NULL, TRUE);
+    g_source_remove(timer);
+}
+
+/* Guests that take their time to shut down hold up nobody. */
+static void crowd(void)
+{
+    struct crowd c = {0};
+    gint waiting = 0, passing = 0;
+
+    for (int i = 0; i < MANY; i++)
+        run(wait_in_thread, &c, &waiting);
+    run(pass_in_thread, &c, &passing);
+    serve_until_none("whoever comes after many that wait is served", &passing);
+    g_assert_cmpint(waiting, ==, MANY);
+    g_mutex_lock(&c.lock);
+    c.go_home = true;
+    g_cond_broadcast(&c.changed);
+    g_mutex_unlock(&c.lock);
+    serve_until_none("they end", &waiting);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -244,5 +312,6 @@ int main(int argc, char **argv)
     g_test_add("/ending/hang", struct fixture, NULL, set_up, while_libvirt_hangs, tear_down);
     g_test_add("/restarts/damaged", struct fixture, NULL, set_up, damaged, tear_down);
     g_test_add("/restarts/forgotten", struct fixture, NULL, set_up, forgotten, tear_down);
+    g_test_add_func("/tasks/crowd", crowd);
     return g_test_run();
 }

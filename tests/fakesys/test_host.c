@@ -5,6 +5,7 @@
 #include "gpu/inventory.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -274,6 +275,42 @@ static void driver_late_at_boot(struct fixture *f, gconstpointer data)
     g_assert_false(gpu(f, GPU)->foreign);
 }
 
+/* Nor is anything held up by undoing it. */
+static void cannot_be_stored(struct fixture *f, gconstpointer data)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *key = g_strdup(gpu(f, GPU)->key);
+    g_autofree char *file = g_strdup_printf("%s/gpus/%s.conf", f->state, key);
+    g_autofree char *saved = g_strconcat(file, ".saved", NULL);
+    g_autofree char *in_the_way = g_build_filename(file, "something", NULL);
+    struct gpup_change *change;
+    gint64 began, until;
+    int ret;
+
+    partition(f, GPU, 4);
+    change = gpup_host_begin_partition(f->host, gpu(f, GPU), 2, NULL);
+    g_assert_nonnull(change);
+    gpup_change_run(change);
+    fake_order(&f->fake, "hang " GPU " on");
+    g_assert_cmpint(rename(file, saved), ==, 0);
+    g_assert_cmpint(g_mkdir_with_parents(in_the_way, 0700), ==, 0);
+    began = g_get_monotonic_time();
+    ret = gpup_host_end_partition(f->host, change, key, 2, lines, NULL);
+    g_assert_cmpint(ret, <, 0);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 4 * G_USEC_PER_SEC);
+    g_assert_cmpint(rmdir(in_the_way), ==, 0);
+    g_assert_cmpint(rmdir(file), ==, 0);
+    g_assert_cmpint(rename(saved, file), ==, 0);
+    fake_order(&f->fake, "hang " GPU " off");
+    until = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    while (gpu(f, GPU)->n_slots != 4 || gpu(f, GPU)->changing) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        gpup_host_try_again(f->host);
+        g_usleep(1000);
+        g_main_context_iteration(NULL, FALSE);
+    }
+}
+
 #define CARD "0000:41:00.0"
 
 static bool has_type(struct fixture *f, const char *vf, const char *type)
@@ -382,6 +419,7 @@ int main(int argc, char **argv)
         {"/host/previewed", previewed},
         {"/host/driver-fails", driver_fails_at_boot},
         {"/host/driver-late", driver_late_at_boot},
+        {"/host/cannot-be-stored", cannot_be_stored},
         {"/host/driver-loaded-anew", driver_loaded_anew},
         {"/host/whole", whole},
         {"/host/settings", settings},
