@@ -162,7 +162,7 @@ static bool is_like(const char *path, GBytes *damage)
     gsize n;
 
     return g_file_get_contents(path, &text, &n, NULL) && n == g_bytes_get_size(damage) &&
-           memcmp(text, g_bytes_get_data(damage, NULL), n) == 0;
+           (n == 0 || memcmp(text, g_bytes_get_data(damage, NULL), n) == 0);
 }
 
 /* Beside where it was there is what it was: removes that. */
