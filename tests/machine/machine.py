@@ -131,7 +131,8 @@ class Machine:
             raise lablib.Failed("%s: the test machine does not answer: see %s" % (" ".join(job["argv"]), self.log))
         result = subprocess.CompletedProcess(job["argv"], done.said["code"], done.said["out"], done.said["err"])
         if check and result.returncode:
-            raise lablib.Failed("%s: %s" % (" ".join(job["argv"]), (result.stderr or result.stdout).strip()))
+            raise lablib.Failed("%s: %s (status %d)" % (
+                " ".join(job["argv"]), (result.stderr or result.stdout).strip(), result.returncode))
         return result
 
     def sh(self, script, check=True, timeout=COMMAND_S, given=""):
