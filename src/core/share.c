@@ -488,6 +488,14 @@ static void tell_time(struct gpup_share *share, uint64_t now_ns)
         share->now_ns = now_ns;
 }
 
+/* While nobody is charged, too: nobody may be, since all wait for one that lingers. */
+static void pass_time(struct gpup_share *share, uint64_t now_ns)
+{
+    tell_time(share, now_ns);
+    end_lingering(share);
+    let_go(share);
+}
+
 int gpup_share_add(struct gpup_share *share, const struct gpup_share_request *request,
                    uint64_t now_ns)
 {
@@ -646,13 +654,21 @@ void gpup_share_idle(struct gpup_share *share, uint64_t now_ns)
     let_go(share);
 }
 
-/* Where submitting ends: a window beyond the mean of those that want something now. What others are
- * owed that do not is kept for them, but idles nobody. */
-static usage_t gate(const struct gpup_share *share)
+/* How far it is beyond where submitting ends, which is a window beyond the mean of those that want
+ * something now. What others are owed that do not is kept for them, but idles nobody: neither does
+ * what else holds the mean back, so the first of those that want something always goes on. */
+static usage_t beyond_gate(const struct gpup_share *share, const struct partition *p)
 {
     usage_t rates = (usage_t)(share->rates - share->lingering);
+    usage_t gate = share->mean + share->window + (rates > 0 ? share->owed / rates : 0);
 
-    return share->mean + share->window + (rates > 0 ? share->owed / rates : 0);
+    if (p->at <= gate)
+        return p->at - gate;
+    for (size_t i = 0; i < share->n; i++) {
+        if (wants(&share->p[i]) && share->p[i].at < p->at)
+            return p->at - gate;
+    }
+    return wants(p) ? 0 : p->at - gate;
 }
 
 bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t now_ns,
@@ -665,7 +681,7 @@ bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t no
     if (index >= share->n || !share->p[index].present)
         return false;
     p = &share->p[index];
-    tell_time(share, now_ns);
+    pass_time(share, now_ns);
     fill(share, p, now_ns);
     if (p->request.cap < WHOLE && p->tokens <= 0) {
         if (retry_ns && p->request.cap > 0) {
@@ -676,7 +692,7 @@ bool gpup_share_may_submit(struct gpup_share *share, unsigned index, uint64_t no
         }
         return false;
     }
-    return !is_moving(p->state) || share->n_wanting < 2 || p->at - gate(share) <= 0;
+    return !is_moving(p->state) || share->n_wanting < 2 || beyond_gate(share, p) <= 0;
 }
 
 static int64_t clamp_to_int64(usage_t value)
@@ -694,10 +710,10 @@ int64_t gpup_share_excess(struct gpup_share *share, unsigned index, uint64_t now
     if (index >= share->n || !share->p[index].present)
         return 0;
     p = &share->p[index];
-    tell_time(share, now_ns);
+    pass_time(share, now_ns);
     fill(share, p, now_ns);
     if (is_moving(p->state) && share->n_wanting >= 2)
-        excess = (p->at - gate(share)) * p->rate / WHOLE;
+        excess = beyond_gate(share, p) * p->rate / WHOLE;
     if (p->request.cap < WHOLE && -p->tokens / WHOLE > excess)
         excess = -p->tokens / WHOLE;
     return clamp_to_int64(excess);

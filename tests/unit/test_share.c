@@ -531,10 +531,52 @@ static void full_table(void)
     gpup_share_free(share);
 }
 
+/* While somebody wants something, somebody may have it, whoever came and left before, with debts or
+ * owed something, and however long each command was. */
+static void never_nobody(void)
+{
+    const struct gpup_share_request request = {0, 250000, 1000000};
+
+    for (unsigned seed = 0; seed < 300; seed++) {
+        struct gpup_share *share = gpup_share_new(1, MS, 6);
+        GRand *random = g_rand_new_with_seed(seed);
+        bool active[6] = {false};
+        uint64_t now = 0;
+
+        for (unsigned i = 0; i < 6; i++)
+            g_assert_cmpint(gpup_share_add(share, &request, 0), ==, (int)i);
+        for (unsigned k = 0; k < 2000; k++) {
+            unsigned first = (unsigned)g_rand_int_range(random, 0, 6), n = 0, may = 0;
+            unsigned allowed = 6;
+
+            if (g_rand_int_range(random, 0, 8) == 0) {
+                active[first] = !active[first];
+                gpup_share_set_active(share, first, active[first], now);
+            }
+            for (unsigned i = 0; i < 6; i++) {
+                n += active[i];
+                if (!active[i] || !gpup_share_may_submit(share, i, now, NULL))
+                    continue;
+                may++;
+                if (allowed == 6 || i == first)
+                    allowed = i;
+            }
+            g_assert_true(n == 0 || may > 0);
+            now += (uint64_t)g_rand_int_range(random, 10, 3000) * US;
+            if (allowed < 6)
+                gpup_share_charge(share, allowed, (uint64_t)g_rand_int_range(random, 10, 3000) * US,
+                                  now);
+        }
+        g_rand_free(random);
+        gpup_share_free(share);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/share/rates", rates);
+    g_test_add_func("/share/never-nobody", never_nobody);
     g_test_add_func("/share/rates-of-any", rates_of_any);
     g_test_add_func("/share/equal", equal_ones_with_unequal_commands);
     g_test_add_func("/share/weights", weights_in_one_second_windows);
