@@ -239,17 +239,17 @@ static int fewest_cpus(struct world *w, size_t i)
 
 static void await_cpus(struct world *w, size_t i, int n)
 {
-    for (int k = 0; k < 600 && fewest_cpus(w, i) != n; k++)
+    for (int k = 0; k < 1200 && fewest_cpus(w, i) != n; k++)
         world_sleep_ms(50);
     g_assert_cmpint(fewest_cpus(w, i), ==, n);
 }
 
 /* While all CPUs are busy their threads are kept to CPUs by turns; whatever happens, not for good.
- */
+ * Their own shares are small, so that they are beyond them however little the machine leaves. */
 static void moved(void)
 {
     const struct world_setup setup = {
-        .n = 2, .share = {{0, 50, 100}, {0, 50, 100}}, .work = small_work};
+        .n = 3, .share = {{0, 2, 100}, {0, 2, 100}, {0, 96, 100}}, .work = small_work};
     int all = (int)g_get_num_processors();
     struct world *w = world_new(&setup);
     GArray *others = keep_busy();
