@@ -239,9 +239,13 @@ static int fewest_cpus(struct world *w, size_t i)
 
 static void await_cpus(struct world *w, size_t i, int n)
 {
-    for (int k = 0; k < 1200 && fewest_cpus(w, i) != n; k++)
+    int found = fewest_cpus(w, i);
+
+    for (int k = 0; k < 1200 && found != n; k++) {
         world_sleep_ms(50);
-    g_assert_cmpint(fewest_cpus(w, i), ==, n);
+        found = fewest_cpus(w, i);
+    }
+    g_assert_cmpint(found, ==, n);
 }
 
 /* While all CPUs are busy their threads are kept to CPUs by turns; whatever happens, not for good.
