@@ -24,7 +24,9 @@
 #define MAX_MESSAGES 100u
 /* Of refused strangers, each minute. */
 #define MAX_LOGGED 10u
-#define MAX_XML    (1 << 20)
+/* Until a connection is taken again, after the system had nothing left for one. */
+#define PAUSE_MS 500u
+#define MAX_XML  (1 << 20)
 
 struct connection {
     struct gpup_server *server;
@@ -49,7 +51,7 @@ struct gpup_server {
     struct gpup_server_setup setup;
     char *path;
     int listener;
-    guint source;
+    guint source;            /* of the listener, or of the pause */
     GHashTable *connections; /* struct connection *, a set, owned */
     guint64 n_connections;   /* ever */
     gint64 minute;           /* the present one, and what was logged of strangers in it */
@@ -417,12 +419,32 @@ static void limit_strangers(struct gpup_server *s)
         g_hash_table_remove(s->connections, first);
 }
 
+static gboolean on_connection(int listener, GIOCondition condition, void *data);
+
+static gboolean listen_again(void *data)
+{
+    struct gpup_server *s = data;
+
+    s->source = g_unix_fd_add(s->listener, G_IO_IN, on_connection, s);
+    return G_SOURCE_REMOVE;
+}
+
+/* The connection stays in the queue, and would be tried again without end. */
+static gboolean pause_listening(struct gpup_server *s)
+{
+    g_warning("%s: a connection waits: %s", s->path, g_strerror(errno));
+    s->source = g_timeout_add(PAUSE_MS, listen_again, s);
+    return G_SOURCE_REMOVE;
+}
+
 static gboolean on_connection(int listener, GIOCondition condition, void *data)
 {
     struct gpup_server *s = data;
     int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct connection *c;
 
+    if (sock < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+        return pause_listening(s);
     if (sock < 0)
         return G_SOURCE_CONTINUE;
     if (g_hash_table_size(s->connections) >= MAX_CONNECTIONS) {

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -224,6 +225,32 @@ static void crowd(struct fixture *f, gconstpointer data)
     waitpid(pid, NULL, 0);
 }
 
+/* Who comes while there are no descriptors left waits, and gpupd does not spin meanwhile. */
+static void no_descriptors(struct fixture *f, gconstpointer data)
+{
+    struct gpup_msg_answer answer = {0};
+    struct rlimit limit, none;
+    int fd, lowest, sock = connect_to(f->path);
+    unsigned turns = 0;
+
+    g_assert_cmpint(ask_as_hook(sock, "vm"), ==, 0);
+    lowest = dup(sock);
+    close(lowest);
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    none = (struct rlimit){(rlim_t)lowest, limit.rlim_max};
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*a connection waits: Too many open files");
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    for (unsigned i = 0; i < 1000; i++)
+        turns += g_main_context_iteration(NULL, FALSE);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    g_test_assert_expected_messages();
+    g_assert_cmpuint(turns, <, 10);
+    serve_until(sock);
+    g_assert_cmpint(gpup_seqpacket_receive(sock, &answer, sizeof(answer), &fd, 1, NULL, 0), ==,
+                    sizeof(answer));
+    close(sock);
+}
+
 static void pretend(const char *path)
 {
     for (unsigned i = 0; i < 10; i++) {
@@ -396,6 +423,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add("/server/crowd", struct fixture, NULL, set_up, crowd, tear_down);
+    g_test_add("/server/no-descriptors", struct fixture, NULL, set_up, no_descriptors, tear_down);
     g_test_add("/server/pretender", struct fixture, NULL, set_up, pretender, tear_down);
     g_test_add("/server/release/this", struct fixture, GUINT_TO_POINTER(GPUP_RENDER_VERSION),
                set_up, this_release, tear_down);
