@@ -66,7 +66,11 @@ static void set_thread(int tid, bool first)
 
 void gpup_priority_thread_first(void)
 {
-    set_thread(gettid(), true);
+    const struct sched_param lowest = {.sched_priority = 1};
+
+    /* niceness counts among the threads of one group only: whoever else's are many more */
+    if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) < 0)
+        set_thread(gettid(), true);
 }
 
 static void set_threads(pid_t pid, bool first)

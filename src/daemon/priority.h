@@ -19,7 +19,8 @@ unsigned gpup_priority_cpu_weight(uint64_t weight);
  */
 void gpup_priority_set(pid_t pid, int cgroup_fd, uint64_t weight, bool first);
 
-/* The same for the calling thread alone. */
+/* The calling thread runs before all that do not ask for as much: SCHED_RR (sched(7)), its children
+ * not; by niceness where there is no right to that. */
 void gpup_priority_thread_first(void);
 
 #endif
