@@ -280,6 +280,24 @@ static struct gpup_partition *partition_new(struct gpup_arbiter *a, struct gpup_
     return NULL;
 }
 
+/* Copies of what gpup-vgpu gets; all of them, or -errno and none. */
+static int copy_fds(const struct gpup_partition *p, int *fds)
+{
+    const int own[] = {p->page_fd, p->kick, p->wake, p->guard[0]};
+
+    for (unsigned i = 0; i < sizeof(own) / sizeof(*own); i++) {
+        fds[i] = fcntl(own[i], F_DUPFD_CLOEXEC, 3);
+        if (fds[i] < 0) {
+            int ret = -errno;
+
+            while (i-- > 0)
+                close_fd(fds[i]);
+            return ret;
+        }
+    }
+    return 0;
+}
+
 int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *request, int *fds,
                      struct gpup_error **err)
 {
@@ -289,6 +307,12 @@ int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *re
 
     if (!p)
         return -EIO;
+    number = copy_fds(p, fds);
+    if (number < 0) {
+        partition_free(a, p);
+        return gpup_error_set(err, -number, "what GPU time is told by cannot be handed over: %s",
+                              strerror(-number));
+    }
     event.data.fd = p->kick;
     p->asked = *request;
     atomic_store(&p->page->capacity, a->capacity);
@@ -302,16 +326,14 @@ int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *re
     }
     if (number < 0) {
         unlock(a);
+        for (unsigned i = 0; i < GPUP_GPU_TIME_FDS; i++)
+            close_fd(fds[i]);
         partition_free(a, p);
         return gpup_error_set(err, -number, "the GPU's time cannot be divided further: %s",
                               strerror(-number));
     }
     a->p[number] = p;
     update_requests(a, now_ns());
-    fds[0] = fcntl(p->page_fd, F_DUPFD_CLOEXEC, 3);
-    fds[1] = fcntl(p->kick, F_DUPFD_CLOEXEC, 3);
-    fds[2] = fcntl(p->wake, F_DUPFD_CLOEXEC, 3);
-    fds[3] = fcntl(p->guard[0], F_DUPFD_CLOEXEC, 3);
     unlock(a);
     poke(a);
     return number;
@@ -424,6 +446,7 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
 {
     struct gpup_arbiter *a = calloc(1, sizeof(*a));
     struct epoll_event event = {.events = EPOLLIN};
+    int ret;
 
     if (!a) {
         gpup_error_set(err, ENOMEM, "out of memory");
@@ -445,12 +468,16 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
     a->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     event.data.fd = a->event;
     a->last_ns = now_ns();
-    if (a->share && a->epoll >= 0 && a->event >= 0 &&
-        epoll_ctl(a->epoll, EPOLL_CTL_ADD, a->event, &event) == 0)
-        a->started = pthread_create(&a->thread, NULL, run, a) == 0;
+    ret = errno;
+    if (a->share && a->epoll >= 0 && a->event >= 0) {
+        ret = epoll_ctl(a->epoll, EPOLL_CTL_ADD, a->event, &event) < 0
+                  ? errno
+                  : pthread_create(&a->thread, NULL, run, a);
+        a->started = ret == 0;
+    }
     if (a->started)
         return a;
-    gpup_error_set(err, EIO, "the arbiter of GPU time cannot be started: %s", strerror(errno));
+    gpup_error_set(err, EIO, "the arbiter of GPU time cannot be started: %s", strerror(ret));
     gpup_arbiter_free(a);
     return NULL;
 }
