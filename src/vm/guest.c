@@ -139,6 +139,13 @@ static int ask_system(virDomain *domain, const char *vm, struct gpup_guest *gues
 
         return gpup_error_set(err, EOPNOTSUPP, "%s: its guest agent does not answer (%s)", vm, why);
     }
+    /* libvirt 9 takes an agent that greets and then falls silent for one without this command */
+    if (n == 0) {
+        virTypedParamsFree(params, n);
+        return gpup_error_set(err, EOPNOTSUPP,
+                              "%s: its guest agent does not answer (it says nothing of its system)",
+                              vm);
+    }
     guest->system = clean(parameter(params, n, "os.pretty-name"));
     if (!guest->system)
         guest->system = clean(parameter(params, n, "os.name"));

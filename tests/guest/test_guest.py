@@ -229,11 +229,18 @@ def agent_says(script):
     return said
 
 
+def answering(command):
+    """A script that runs this for each line. Until libvirt is connected, reading is at its end."""
+    return "while :; do read -r line <&3 || { sleep .05; continue; }; %s; done" % command
+
+
 def a_silent_guest_agent():
-    """It takes what it is asked and never answers; answers once and then no more; talks nonsense."""
-    once = "read -r line <&3; id=${line##*:}; echo '{\"return\":'${id%%[!0-9]*}'}' >&3"
-    nonsense = "while read -r line <&3; do printf '{\"return\": [{\\033[31m]\\n' >&3; done"
-    for script in (once, nonsense, ":"):
+    """It takes what it is asked and never answers; answers that it is there and then no more; talks
+    nonsense, at each question or once."""
+    there = answering("case $line in *guest-sync*) id=${line##*:};"
+                      " echo '{\"return\":'${id%%[!0-9]*}'}' >&3;; esac")
+    nonsense = answering("printf '{\"return\": [{\\033[31m]\\n' >&3")
+    for script in (there, nonsense, "echo '{\"return\":}' >&3", ":"):
         said = agent_says(script)
         contains(said, "plain: its guest agent does not answer")
         equal(len(said.strip().split("\n")), 1, said)
