@@ -176,17 +176,35 @@ static int read_all(int fd, gint64 until, GString *text)
     return -EMSGSIZE;
 }
 
-/* Ends the process. The pidfd is returned where that does not work: it hangs in the kernel. */
-static int end(pid_t pid, int pidfd, bool kill_it)
+/* Waits KILL_MS at most for the process to go; also where there is no pidfd for want of
+ * descriptors. */
+static bool has_gone(pid_t pid, int pidfd)
 {
     struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
+    pid_t gone = 0;
 
-    if (kill_it)
+    if (pidfd >= 0)
+        return poll(&poll_fd, 1, KILL_MS) > 0 && waitpid(pid, NULL, WNOHANG) != 0;
+    for (unsigned ms = 0; gone == 0 && ms < KILL_MS; ms += 10) {
+        gone = waitpid(pid, NULL, WNOHANG);
+        if (gone == 0)
+            g_usleep(10000);
+    }
+    return gone != 0;
+}
+
+/* Ends the process, which may have answered already. The pidfd is returned where that does not
+ * work: it hangs in the kernel. */
+static int end(pid_t pid, int pidfd, bool has_answered)
+{
+    bool gone = has_answered && has_gone(pid, pidfd);
+
+    if (!gone) {
         kill(pid, SIGKILL);
-    if (pidfd >= 0 && kill_it && poll(&poll_fd, 1, KILL_MS) <= 0)
+        gone = has_gone(pid, pidfd);
+    }
+    if (!gone)
         return pidfd;
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
     if (pidfd >= 0)
         close(pidfd);
     return -1;
@@ -234,7 +252,7 @@ static int run_helper(struct gpup_job *job, GString *answer, int *stuck, struct 
     pidfd = pidfd_open(pid, 0);
     ret = converse(job, request[1], reply[0], answer);
     close(reply[0]);
-    *stuck = end(pid, pidfd, ret < 0);
+    *stuck = end(pid, pidfd, ret == 0);
     if (ret == -ETIMEDOUT)
         return explain_timeout(job, err);
     if (ret < 0)

@@ -340,6 +340,25 @@ static void asked_again(struct fake *f, gconstpointer data)
     rmdir(dir);
 }
 
+/* A helper that has answered and does not end is ended. */
+static void lingers(struct fake *f, gconstpointer data)
+{
+    g_autofree char *dir = g_dir_make_tmp("gpup-helper-XXXXXX", NULL);
+    g_autofree char *helper = g_build_filename(dir, "helper", NULL);
+    g_autofree char *script =
+        g_strdup_printf("#!/bin/sh\n%s\nexec sleep 100 >/dev/null\n", f->system.helper);
+
+    g_assert_true(g_file_set_contents(helper, script, -1, NULL));
+    g_assert_cmpint(chmod(helper, 0755), ==, 0);
+    f->system.helper = helper;
+    start(f);
+    g_assert_cmpint(fake_partition(f, GPU, 3, NULL), ==, 0);
+    g_assert_cmpuint(fake_gpu(f, GPU)->n_slots, ==, 3);
+    f->system.helper = g_getenv("GPUP_GPU_HELPER");
+    unlink(helper);
+    rmdir(dir);
+}
+
 static void moved(struct fake *f, gconstpointer data)
 {
     g_autofree char *key = NULL;
@@ -408,6 +427,7 @@ int main(int argc, char **argv)
         {"/sriov/hang", hang},
         {"/sriov/hang-at-start", hang_at_start},
         {"/sriov/asked-again", asked_again},
+        {"/sriov/lingers", lingers},
         {"/sriov/moved", moved},
         {"/sriov/same-serial", same_serial},
         {"/sriov/restart", restart},
