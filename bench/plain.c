@@ -51,6 +51,7 @@ _Noreturn static void compute(_Atomic uint64_t *done, size_t number, enum plain_
     uint64_t moved = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    world_own_session();
     if (way == PLAIN_PINNED)
         cpus_keep_to(number);
     for (;;) {

@@ -74,6 +74,36 @@ static char *adapter_id(size_t i)
     return g_strdup_printf("aaaaaaaa-0000-4000-8000-%012zu", i);
 }
 
+/* That of the session, which counts between sessions (sched(7), autogroup). */
+static bool own_nice(int *nice)
+{
+    g_autofree char *own = NULL;
+
+    return g_file_get_contents("/proc/self/autogroup", &own, NULL, NULL) &&
+           sscanf(own, "/autogroup-%*u nice %d", nice) == 1;
+}
+
+static void set_session_nice(pid_t pid, int nice)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/autogroup", (int)pid);
+    FILE *file = fopen(path, "we");
+
+    if (!file)
+        return;
+    fprintf(file, "%d", nice);
+    fclose(file);
+}
+
+void world_own_session(void)
+{
+    int nice;
+    bool known = own_nice(&nice);
+
+    setsid();
+    if (known)
+        set_session_nice(getpid(), nice);
+}
+
 static void become_child(const struct world *w)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -349,6 +379,7 @@ _Noreturn static void run_client(struct world *w, size_t i)
     struct frontend f = {.pid_file = pid_file};
 
     become_child(w);
+    world_own_session();
     start_backend(w, i, &f);
     work_prepare(&f, &c->work);
     work_offer(&f, &c->work, WORK_CONTEXT, true); /* compiles the shaders */
@@ -461,21 +492,12 @@ static void start_client(struct world *w, size_t i)
  * own one (sched(7), autogroup). */
 static void same_priority(struct world *w)
 {
-    g_autofree char *own = NULL;
     int nice;
 
-    if (!g_file_get_contents("/proc/self/autogroup", &own, NULL, NULL) ||
-        sscanf(own, "/autogroup-%*u nice %d", &nice) != 1)
+    if (!own_nice(&nice))
         return;
-    for (size_t i = 0; i < w->setup.n; i++) {
-        g_autofree char *path = g_strdup_printf("/proc/%d/autogroup", (int)world_renderer(w, i));
-        FILE *file = fopen(path, "we");
-
-        if (!file)
-            continue;
-        fprintf(file, "%d", nice);
-        fclose(file);
-    }
+    for (size_t i = 0; i < w->setup.n; i++)
+        set_session_nice(world_renderer(w, i), nice);
 }
 
 struct world *world_new(const struct world_setup *setup)

@@ -81,6 +81,10 @@ void world_change(struct world *world, size_t i, const struct world_share *share
 /* Work units of the client done in a stretch of time; one that lies partly in it counts so. */
 double world_work(struct world *world, size_t i, uint64_t from_ns, uint64_t to_ns);
 
+/* The caller leads a session of its own from now on, with the priority of the one it was in: VMs
+ * are apart for the scheduler, as their cgroups are on a host. */
+void world_own_session(void);
+
 uint64_t world_now(void); /* CLOCK_MONOTONIC, ns */
 void world_sleep_ms(unsigned ms);
 
