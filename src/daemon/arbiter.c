@@ -2,6 +2,7 @@
 #include "daemon/arbiter_internal.h"
 
 #include "core/error.h"
+#include "core/file.h"
 #include "daemon/priority.h"
 
 #include <errno.h>
@@ -213,12 +214,6 @@ static void update_requests(struct gpup_arbiter *a, uint64_t now)
     }
 }
 
-static void close_fd(int fd)
-{
-    if (fd >= 0)
-        close(fd);
-}
-
 static void partition_free(struct gpup_arbiter *a, struct gpup_partition *p)
 {
     gpup_arbiter_let_go(a, p);
@@ -226,13 +221,13 @@ static void partition_free(struct gpup_arbiter *a, struct gpup_partition *p)
     gpup_meter_close(&p->meter);
     if (p->page)
         munmap(p->page, sizeof(*p->page));
-    close_fd(p->page_fd);
-    close_fd(p->kick);
-    close_fd(p->wake);
-    close_fd(p->guard[0]);
-    close_fd(p->guard[1]);
-    close_fd(p->pidfd);
-    close_fd(p->cgroup_fd);
+    gpup_fd_close(&p->page_fd);
+    gpup_fd_close(&p->kick);
+    gpup_fd_close(&p->wake);
+    gpup_fd_close(&p->guard[0]);
+    gpup_fd_close(&p->guard[1]);
+    gpup_fd_close(&p->pidfd);
+    gpup_fd_close(&p->cgroup_fd);
     free(p);
 }
 
@@ -291,7 +286,7 @@ static int copy_fds(const struct gpup_partition *p, int *fds)
             int ret = -errno;
 
             while (i-- > 0)
-                close_fd(fds[i]);
+                gpup_fd_close(&fds[i]);
             return ret;
         }
     }
@@ -327,7 +322,7 @@ int gpup_arbiter_add(struct gpup_arbiter *a, const struct gpup_share_request *re
     if (number < 0) {
         unlock(a);
         for (unsigned i = 0; i < GPUP_GPU_TIME_FDS; i++)
-            close_fd(fds[i]);
+            gpup_fd_close(&fds[i]);
         partition_free(a, p);
         return gpup_error_set(err, -number, "the GPU's time cannot be divided further: %s",
                               strerror(-number));
@@ -400,9 +395,9 @@ void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, in
         gpup_arbiter_stop(p, false, now_ns());
         gpup_arbiter_let_go(a, p);
         gpup_meter_close(&p->meter);
-        close_fd(p->cgroup_fd);
+        gpup_fd_close(&p->cgroup_fd);
         p->cgroup_fd = cgroup_fd >= 0 ? fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 3) : -1;
-        close_fd(p->pidfd);
+        gpup_fd_close(&p->pidfd);
         p->pidfd = pid > 0 && pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 3) : -1;
         fcntl(p->guard[0], F_SETOWN, p->pidfd >= 0 ? pid : 0);
         atomic_store(&p->page->renderer_pid, p->pidfd >= 0 && !a->in_turn ? pid : 0);
@@ -498,9 +493,9 @@ void gpup_arbiter_free(struct gpup_arbiter *a)
             partition_free(a, a->p[i]);
     }
     gpup_share_free(a->share);
-    close_fd(a->stat);
-    close_fd(a->epoll);
-    close_fd(a->event);
+    gpup_fd_close(&a->stat);
+    gpup_fd_close(&a->epoll);
+    gpup_fd_close(&a->event);
     pthread_mutex_destroy(&a->lock);
     free(a);
 }

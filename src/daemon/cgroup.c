@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/cgroup.h"
 
+#include "core/file.h"
 #include "core/units.h"
 #include "daemon/priority.h"
 
@@ -31,14 +32,8 @@ struct gpup_cgroups {
 static bool write_file(const char *dir, const char *name, const char *text)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    ssize_t n;
 
-    if (fd < 0)
-        return false;
-    n = write(fd, text, strlen(text));
-    close(fd);
-    return n == (ssize_t)strlen(text);
+    return gpup_file_write(AT_FDCWD, path, text) == 0;
 }
 
 /* The second field of the first cgroup2 line is where it is mounted. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/priority.h"
 
+#include "core/file.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -91,16 +93,13 @@ static void set_threads(pid_t pid, bool first)
         closedir(dir);
 }
 
+/* A priority that cannot be set costs time, not correctness: nothing is said of it. */
 static void write_number(int folder, const char *path, int number)
 {
     char text[16];
-    int n = snprintf(text, sizeof(text), "%d", number);
-    int fd = openat(folder, path, O_WRONLY | O_CLOEXEC);
 
-    if (fd < 0)
-        return;
-    (void)!write(fd, text, (size_t)n);
-    close(fd);
+    snprintf(text, sizeof(text), "%d", number);
+    gpup_file_write(folder, path, text);
 }
 
 /* sched(7): "/autogroup-N nice M". A renderer has a session of its own. */

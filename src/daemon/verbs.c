@@ -49,7 +49,7 @@ static struct gpup_vm *known_vm(struct gpup_daemon *d, const char *word, struct 
     if (vm)
         return vm;
     if (gpup_vms_connected(d->vms))
-        gpup_error_set(err, ENOENT, "there is no VM '%s': see virsh list --all", word);
+        gpup_error_set(err, ENOENT, "no VM '%s': virsh list --all shows the VMs there are", word);
     else
         gpup_error_set(err, EIO, "libvirt cannot be reached (%s): is libvirtd running?",
                        gpup_vms_error(d->vms));

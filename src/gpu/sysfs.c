@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gpu/sysfs.h"
 
+#include "core/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -47,20 +49,8 @@ char *gpup_sysfs_link_name(const char *dir, const char *name)
 int gpup_sysfs_write(const char *dir, const char *name, const char *text)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    ssize_t n;
-    int ret = 0;
 
-    if (fd < 0)
-        return -errno;
-    n = write(fd, text, strlen(text));
-    if (n < 0)
-        ret = -errno;
-    else if ((size_t)n != strlen(text))
-        ret = -EIO;
-    if (close(fd) < 0 && ret == 0)
-        ret = -errno;
-    return ret;
+    return gpup_file_write(AT_FDCWD, path, text);
 }
 
 int gpup_sysfs_write_number(const char *dir, const char *name, uint64_t value)

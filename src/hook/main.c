@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "core/file.h"
 #include "fault/fault.h"
 #include "wire/gpupd.h"
 #include "wire/seqpacket.h"
@@ -49,13 +50,6 @@ static const struct operation operations[] = {
     {"migrate", "begin", GPUP_HOOK_MIGRATE, true},
     {"restore", "begin", GPUP_HOOK_RESTORE, true},
 };
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
-#define AUTO_FD __attribute__((cleanup(close_fd))) int
 
 /* The descriptor, now the caller's. */
 static int steal_fd(int *fd)
@@ -123,7 +117,7 @@ static int read_xml(char *xml, size_t *length, struct gpup_error **err)
 
 static int xml_memfd(const char *xml, size_t length, struct gpup_error **err)
 {
-    AUTO_FD fd = memfd_create("gpup-domain", MFD_CLOEXEC);
+    GPUP_AUTO_FD fd = memfd_create("gpup-domain", MFD_CLOEXEC);
 
     if (fd < 0)
         return gpup_error_set(err, errno, "passing the VM's definition on: %s", strerror(errno));
@@ -162,7 +156,7 @@ static int set_timeout(int sock, int64_t deadline, struct gpup_error **err)
 static int connect_to_gpupd(const char *path, int64_t deadline, struct gpup_error **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    AUTO_FD sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    GPUP_AUTO_FD sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     size_t length = strlen(path);
 
     if (length >= sizeof(address.sun_path))
@@ -208,7 +202,7 @@ static int receive_answer(int sock, bool *refused, struct gpup_error **err)
 static int ask_once(const char *socket_path, const struct gpup_msg_hook *message, int fd,
                     int64_t deadline, bool *refused, struct gpup_error **err)
 {
-    AUTO_FD sock = connect_to_gpupd(socket_path, deadline, err);
+    GPUP_AUTO_FD sock = connect_to_gpupd(socket_path, deadline, err);
     int ret;
 
     if (sock < 0)
@@ -243,7 +237,7 @@ static int ask(const char *socket_path, const struct operation *operation, const
     const int64_t began = now_us();
     const int64_t deadline =
         began + (operation->decides ? TIMEOUT_DECIDES_S : TIMEOUT_S) * INT64_C(1000000);
-    AUTO_FD fd = -1;
+    GPUP_AUTO_FD fd = -1;
 
     if (strlen(vm) >= sizeof(message.vm))
         return gpup_error_set(err, EINVAL, "the VM's name is longer than 255 bytes");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "sandbox/jail.h"
 
+#include "core/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -234,14 +236,7 @@ bool jail_private_root(const struct sandbox_spec *spec, char exec_path[JAIL_PATH
 
 static bool write_text(const char *path, const char *text)
 {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    ssize_t n;
-
-    if (fd < 0)
-        return false;
-    n = write(fd, text, strlen(text));
-    close(fd);
-    return n == (ssize_t)strlen(text);
+    return gpup_file_write(AT_FDCWD, path, text) == 0;
 }
 
 bool jail_map_ids(uid_t uid, gid_t gid)

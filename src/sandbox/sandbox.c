@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "sandbox/calls.h"
 #include "sandbox/jail.h"
 
@@ -29,14 +30,6 @@ struct report {
     unsigned int degraded;
     struct jail_failure failure; /* error 0: none */
 };
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-#define AUTO_FD __attribute__((cleanup(close_fd))) int
 
 static void reset_signals(void)
 {
@@ -155,9 +148,9 @@ static void kill_and_reap(pid_t pid)
 static int attempt(const struct sandbox_spec *spec, uint64_t flags, int cgroup_fd, pid_t *pid,
                    int *pidfd, struct report *report, bool *cloned)
 {
-    AUTO_FD read_end = -1;
-    AUTO_FD write_end = -1;
-    AUTO_FD child_fd = -1;
+    GPUP_AUTO_FD read_end = -1;
+    GPUP_AUTO_FD write_end = -1;
+    GPUP_AUTO_FD child_fd = -1;
     uid_t uid = geteuid();
     gid_t gid = getegid();
     int pipe_fds[2], r;
@@ -174,7 +167,7 @@ static int attempt(const struct sandbox_spec *spec, uint64_t flags, int cgroup_f
     if (child_pid == 0)
         child(spec, flags, uid, gid, write_end, report);
     *cloned = true;
-    close_fd(&write_end);
+    gpup_fd_close(&write_end);
     r = hear(read_end, report);
     if (r < 0) {
         kill_and_reap(child_pid);

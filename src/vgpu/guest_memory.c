@@ -2,6 +2,7 @@
 #include "vgpu/guest_memory.h"
 
 #include "core/error.h"
+#include "core/file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,13 +10,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
-#define AUTO_FD __attribute__((cleanup(close_fd))) int
 
 void guest_memory_init(struct guest_memory *memory)
 {
@@ -89,7 +83,7 @@ static int check_length(int fd, uint64_t end, struct gpup_error **err)
 int guest_memory_add(struct guest_memory *memory, uint64_t guest, uint64_t user, uint64_t size,
                      uint64_t offset, int fd, uint32_t *id, struct gpup_error **err)
 {
-    AUTO_FD owned = fd;
+    GPUP_AUTO_FD owned = fd;
     struct guest_region *region;
     void *map;
     int ret;
@@ -114,7 +108,7 @@ int guest_memory_add(struct guest_memory *memory, uint64_t guest, uint64_t user,
                                     .offset = offset,
                                     .fd = owned,
                                     .map = map};
-    owned = -1; /* NOLINT(clang-analyzer-deadcode.DeadStores): close_fd reads it */
+    owned = -1; /* NOLINT(clang-analyzer-deadcode.DeadStores): gpup_fd_close reads it */
     *id = region->id;
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "vgpu/renderer.h"
 
 #include "core/error.h"
+#include "core/file.h"
 #include "vgpu/guest_memory.h"
 #include "vgpu/loop.h"
 #include "wire/ring.h"
@@ -52,12 +53,6 @@ struct renderer {
     uint64_t fence_ms;    /* the same of fences: work on the GPU may hang while commands go on */
     bool started, ready, ended, hung;
 };
-
-static void close_fd(int fd)
-{
-    if (fd >= 0)
-        close(fd);
-}
 
 static uint64_t up_64(uint64_t value)
 {
@@ -233,7 +228,7 @@ static void on_failed(struct renderer *r, const struct gpup_render_failed *faile
 
 static void keep_export(struct renderer *r, const struct gpup_render_exported *exported, int *fd)
 {
-    close_fd(r->exported_fd);
+    gpup_fd_close(&r->exported_fd);
     r->exported = *exported;
     r->exported_fd = *fd;
     *fd = -1;
@@ -510,11 +505,11 @@ void renderer_free(struct renderer *r)
     vgpu_source_remove(r->hang_timer);
     if (r->shared)
         munmap(r->shared, r->shared_size);
-    close_fd(r->shared_fd);
-    close_fd(r->exported_fd);
-    close_fd(r->command_fd);
-    close_fd(r->event_fd);
-    close_fd(r->sock);
-    close_fd(r->pidfd);
+    gpup_fd_close(&r->shared_fd);
+    gpup_fd_close(&r->exported_fd);
+    gpup_fd_close(&r->command_fd);
+    gpup_fd_close(&r->event_fd);
+    gpup_fd_close(&r->sock);
+    gpup_fd_close(&r->pidfd);
     free(r);
 }

@@ -2,6 +2,7 @@
 #include "vgpu/vhost_user.h"
 
 #include "core/error.h"
+#include "core/file.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
 #include "vgpu/vhost_user_message.h"
@@ -44,13 +45,6 @@ struct vhost_user {
     struct queue queues[MAX_QUEUES];
 };
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 /* ---- queues ---- */
 
 /* Each write wakes us once: how often it was written to is never read. */
@@ -73,7 +67,7 @@ static void drop_kick(struct queue *q)
 {
     vgpu_source_remove(q->kick_source);
     q->kick_source = NULL;
-    close_fd(&q->kick);
+    gpup_fd_close(&q->kick);
 }
 
 static uint16_t stop_queue(struct queue *q)
@@ -390,7 +384,7 @@ static int set_vring_call(struct vhost_user *v, struct vhost_user_message *m,
 
     if (!q)
         return -EPROTO;
-    close_fd(&q->call);
+    gpup_fd_close(&q->call);
     q->call = fd;
     if (fd >= 0)
         m->fds[0] = -1;
@@ -596,11 +590,11 @@ void vhost_user_free(struct vhost_user *vhost)
         if (!q->virtqueue)
             break;
         drop_kick(q);
-        close_fd(&q->call);
+        gpup_fd_close(&q->call);
         virtqueue_free(q->virtqueue);
     }
     guest_memory_clear(&vhost->memory);
-    close_fd(&vhost->fd);
+    gpup_fd_close(&vhost->fd);
     free(vhost);
 }
 

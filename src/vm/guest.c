@@ -166,7 +166,8 @@ int gpup_manager_guest(struct gpup_manager *manager, const char *vm, unsigned ve
         return -ENOTCONN;
     domain = virDomainLookupByName(connection, vm);
     if (!domain)
-        return gpup_error_set(err, ENOENT, "there is no VM '%s'", vm);
+        return gpup_error_set(err, ENOENT, "no VM '%s': virsh list --all shows the VMs there are",
+                              vm);
     /* libvirt would wait for 5 s, and for ever where a guest's agent never ends its answer */
     virDomainAgentSetResponseTimeout(domain, AGENT_S, 0);
     if (ask_system(domain, vm, guest, err) < 0)

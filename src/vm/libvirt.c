@@ -145,16 +145,16 @@ static void unknown(virConnect *connection, const char *word, struct gpup_error 
 
     for (int i = 0; i < n; i++) {
         if (i < 10)
-            g_string_append_printf(names, " %s", virDomainGetName(domains[i]));
+            g_string_append_printf(names, "%s%s", i ? ", " : "", virDomainGetName(domains[i]));
         virDomainFree(domains[i]);
     }
     free(domains);
     if (n > 10)
         g_string_append_printf(names, " and %d more", n - 10);
-    gpup_error_set(err, ENOENT,
-                   n > 0 ? "there is no VM '%s'; there are:%s"
-                         : "there is no VM '%s'%s, nor any other",
-                   word, names->str);
+    if (n > 0)
+        gpup_error_set(err, ENOENT, "no VM '%s': there are %s", word, names->str);
+    else
+        gpup_error_set(err, ENOENT, "no VM '%s': libvirt has none", word);
     g_string_free(names, TRUE);
 }
 

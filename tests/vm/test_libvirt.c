@@ -138,7 +138,7 @@ static void what_there_is_not(struct world *w, const void *uri)
     g_auto(GStrv) lines = NULL;
 
     assert_failed(gpup_manager_get(w->manager, "win11", &vm, &err), &err, ENOENT,
-                  "no VM 'win11'; there are: test");
+                  "no VM 'win11': there are test");
     g_assert_null(vm);
     assert_failed(gpup_manager_start(w->manager, "win11", NULL, &err), &err, ENOENT, "win11");
     assert_failed(
