@@ -103,6 +103,14 @@ void gpup_host_add_problems(struct gpup_host *h, GPtrArray *texts)
         gpup_host_problem(h, texts->pdata[i]);
 }
 
+void gpup_host_drop_problem(struct gpup_host *h, const char *text)
+{
+    guint i;
+
+    if (g_ptr_array_find_with_equal_func(h->problems, text, g_str_equal, &i))
+        g_ptr_array_remove_index(h->problems, i);
+}
+
 /* ---- life ---- */
 
 static unsigned wanted_count(const char *key, void *data)
@@ -170,6 +178,7 @@ struct gpup_host *gpup_host_new(const struct gpup_config *config,
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpup_claim_free);
     h->wedged = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     h->clearing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    h->again = gpup_host_again_table();
     h->problems = g_ptr_array_new_with_free_func(g_free);
     h->pending = g_ptr_array_new();
     h->waiting = g_ptr_array_new();
@@ -201,6 +210,7 @@ void gpup_host_free(struct gpup_host *h)
     g_hash_table_unref(h->claims);
     g_hash_table_unref(h->wedged);
     g_hash_table_unref(h->clearing);
+    g_hash_table_unref(h->again);
     g_ptr_array_unref(h->problems);
     gpup_inventory_free(h->inventory);
     g_free(h);

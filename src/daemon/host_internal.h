@@ -23,6 +23,7 @@ struct gpup_host {
     struct gpup_health *health;
     GHashTable *wedged;   /* keys of GPUs that did not answer when it was last looked */
     GHashTable *clearing; /* addresses of functions that are being cleared */
+    GHashTable *again;    /* addresses of GPUs -> what could not be made of them: host_again.c */
     bool looking;         /* for GPUs, to drop one that has gone */
     gint64 asked;         /* monotonic, us: when wedged GPUs were asked again last */
     bool unsure;          /* a reservation was lost: a VM may run that is not known of */
@@ -50,6 +51,8 @@ void gpup_host_tell_claim(struct gpup_host *h, const struct gpup_claim *claim,
 void gpup_host_problem(struct gpup_host *h, const char *text);
 void gpup_host_add_problem(struct gpup_host *h, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 void gpup_host_add_problems(struct gpup_host *h, GPtrArray *texts);
+/* It is over; `text` as it was added. */
+void gpup_host_drop_problem(struct gpup_host *h, const char *text);
 
 /* ---- host_stored.c ---- */
 
@@ -64,8 +67,19 @@ void gpup_host_drop_gone(struct gpup_host *h);
 /* A change of the GPU at this address failed half way: asks what there is now, and makes what is
  * stored. */
 void gpup_host_repair(struct gpup_host *h, const char *address);
+/* Asks the GPU at this address what there is, and makes what is stored of it. False: not now. */
+bool gpup_host_make_stored(struct gpup_host *h, const char *address);
 /* Nothing is under way any more on the GPU at this address, unless its driver still hangs. */
 void gpup_host_change_ended(struct gpup_host *h, const char *address);
+
+/* ---- host_again.c ---- */
+
+GHashTable *gpup_host_again_table(void);
+/* What is stored of the GPU at this address could not be made: shown as a problem, and tried again
+ * after growing pauses, for some 10 minutes. */
+void gpup_host_make_again(struct gpup_host *h, const char *address, const struct gpup_error *why);
+/* It is made, or nothing is wanted of it any more. */
+void gpup_host_is_made(struct gpup_host *h, const char *address);
 
 /* ---- host_claims.c ---- */
 

@@ -122,8 +122,10 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
         gpup_host_repair(h, address);
     else
         gpup_host_change_ended(h, address);
-    if (ret == 0)
+    if (ret == 0) {
+        gpup_host_is_made(h, address);
         g_ptr_array_add(lines, gpup_host_describe(gpu, count));
+    }
     gpup_host_tell(h);
     return ret;
 }

@@ -75,19 +75,37 @@ static void restore_memory(struct gpup_host *h, struct gpup_gpu *gpu)
         gpu->count_vram[i] = memory / gpu->valid_counts[i];
 }
 
+/* A driver that hangs is asked again when it answers; what no driver makes fails for good. */
+static void failed(struct gpup_host *h, const char *address, const struct gpup_error *err)
+{
+    const struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
+
+    if (gpu && gpu->kind == GPUP_KIND_SRIOV && gpu->mode != GPUP_MODE_WEDGED &&
+        err->code != ETIMEDOUT)
+        gpup_host_make_again(h, address, err);
+    else
+        gpup_host_problem(h, gpup_error_message(err));
+}
+
 static struct gpup_change *begin_count(struct gpup_host *h, struct gpup_gpu *gpu)
 {
-    GPUP_AUTO_ERROR err = NULL;
+    GPUP_AUTO_ERROR unreadable = NULL;
+    GPUP_AUTO_ERROR refused = NULL;
     struct gpup_change *change = NULL;
     unsigned count = 0;
 
-    if (gpu->mode == GPUP_MODE_PASSTHROUGH || gpup_store_is_whole(h->folders->state, gpu->key))
+    if (gpu->mode == GPUP_MODE_PASSTHROUGH || gpup_store_is_whole(h->folders->state, gpu->key)) {
+        gpup_host_is_made(h, gpu->id);
         return begin_whole(h, gpu);
-    if (gpup_store_get_count(h->folders->state, gpu, &count, &err) == 0 && count != gpu->n_slots &&
-        !gpu->changing && (gpu->n_slots == 0 || was_changing(h, gpu)))
-        change = gpup_inventory_begin_partition(h->inventory, gpu, count, &err);
-    if (err)
-        gpup_host_problem(h, gpup_error_message(err));
+    }
+    if (gpup_store_get_count(h->folders->state, gpu, &count, &unreadable) < 0)
+        gpup_host_problem(h, gpup_error_message(unreadable));
+    else if (count != gpu->n_slots && !gpu->changing && (gpu->n_slots == 0 || was_changing(h, gpu)))
+        change = gpup_inventory_begin_partition(h->inventory, gpu, count, &refused);
+    if (refused)
+        failed(h, gpu->id, refused);
+    else if (!change && !gpu->changing)
+        gpup_host_is_made(h, gpu->id);
     if (gpu->foreign && (change || count == gpu->n_slots))
         gpu->foreign = false;
     if (count > 0 && count == gpu->n_slots && gpu->kind == GPUP_KIND_SRIOV && gpu->elastic)
@@ -150,7 +168,9 @@ static void stored_applied(const struct gpup_error *err, void *data)
 
     gpup_host_change_ended(a->host, a->address);
     if (err)
-        gpup_host_problem(a->host, gpup_error_message(err));
+        failed(a->host, a->address, err);
+    else
+        gpup_host_is_made(a->host, a->address);
     gpup_host_tell(a->host);
     applied_free(a);
 }
@@ -166,6 +186,9 @@ static void looked(const struct gpup_error *err, void *data)
     struct gpup_gpu *gpu = gpup_host_gpu_at(a->host, a->address);
     struct gpup_change *change = gpu && !err ? begin_stored(a->host, gpu) : NULL;
 
+    if (gpu && err && err->code != ETIMEDOUT &&
+        gpup_store_peek_count(a->host->folders->state, gpu->key) > 0)
+        failed(a->host, a->address, err);
     if (change)
         apply_later(a->host, gpu, change);
     gpup_host_tell(a->host);
@@ -202,6 +225,17 @@ void gpup_host_repair(struct gpup_host *h, const char *address)
         gpup_change_start(h->inventory, gpu, GPUP_OP_DESCRIBE, 0, looked, applied_new(h, address));
     else
         gpup_host_change_ended(h, address);
+}
+
+bool gpup_host_make_stored(struct gpup_host *h, const char *address)
+{
+    struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
+
+    if (!gpu || gpu->changing || gpu->mode == GPUP_MODE_WEDGED ||
+        !gpup_inventory_entry(h->inventory, gpu)->provider->describe)
+        return false;
+    gpup_change_start(h->inventory, gpu, GPUP_OP_DESCRIBE, 0, looked, applied_new(h, address));
+    return true;
 }
 
 void gpup_host_driver_bound(struct gpup_host *h, const char *address)
@@ -247,7 +281,7 @@ static void apply_counts(struct gpup_host *h, bool wait)
 
         g_thread_join(threads->pdata[i]);
         if (gpup_change_end(changes->pdata[i], &err) < 0)
-            gpup_host_problem(h, gpup_error_message(err));
+            failed(h, addresses->pdata[i], err);
         gpup_host_change_ended(h, addresses->pdata[i]);
     }
 }

@@ -372,10 +372,41 @@ static int nvidia_describe(const struct gpup_target *t, struct gpup_facts *facts
 
 /* ---- making vGPUs ---- */
 
-static int no_type(const struct gpup_target *t, uint64_t bytes, unsigned i, struct gpup_error **err)
+static bool has_mdev(const struct gpup_target *t, const char *address)
+{
+    g_autofree char *dir = vf_dir(t, address);
+    g_autoptr(GPtrArray) names = gpup_sysfs_list(dir, "");
+
+    for (guint i = 0; i < names->len; i++) {
+        if (g_uuid_string_is_valid(names->pdata[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool has_vgpus(const struct gpup_target *t)
+{
+    g_autoptr(GPtrArray) vfs = gpup_pci_vfs(t->pci);
+
+    for (guint i = 0; i < vfs->len; i++) {
+        if (current_type(t, vfs->pdata[i]) != 0 || has_mdev(t, vfs->pdata[i]))
+            return true;
+    }
+    return false;
+}
+
+/* offered: what the driver does offer. A GPU that has no vGPU has room for one of some type. */
+static int no_type(const struct gpup_target *t, const GArray *offered, uint64_t bytes, unsigned i,
+                   struct gpup_error **err)
 {
     char size[GPUP_UNIT_BUF];
 
+    if (offered->len == 0 && !has_vgpus(t))
+        return gpup_error_set(err, EAGAIN,
+                              "%s: its driver offers no types of vGPUs: nvidia-vgpud tells them to "
+                              "it, and is not ready or does not run (systemctl status "
+                              "nvidia-vgpud)",
+                              t->name);
     return gpup_error_set(err, ENOSPC,
                           "%s: its driver offers no vGPU type of class %c with %s for partition "
                           "%u: another size may be in use on it, or vGPUs that somebody else made",
@@ -449,7 +480,7 @@ static int make_vgpu(const struct gpup_target *t, const char *address, unsigned 
     const struct gpup_vgpu_type *type = gpup_vgpu_for_size(types, class_of(t), bytes);
 
     if (!type || (!is_mixed(t) && type->framebuffer != bytes))
-        return no_type(t, bytes, i, err);
+        return no_type(t, types, bytes, i, err);
     *made = type->framebuffer;
     return set_type(t, address, type->id, type->name, err);
 }
@@ -460,29 +491,6 @@ static void remove_vgpus(const struct gpup_target *t, GPtrArray *vfs)
         if (current_type(t, vfs->pdata[i]) != 0)
             set_type(t, vfs->pdata[i], 0, NULL, NULL);
     }
-}
-
-static bool has_mdev(const struct gpup_target *t, const char *address)
-{
-    g_autofree char *dir = vf_dir(t, address);
-    g_autoptr(GPtrArray) names = gpup_sysfs_list(dir, "");
-
-    for (guint i = 0; i < names->len; i++) {
-        if (g_uuid_string_is_valid(names->pdata[i]))
-            return true;
-    }
-    return false;
-}
-
-static bool has_vgpus(const struct gpup_target *t)
-{
-    g_autoptr(GPtrArray) vfs = gpup_pci_vfs(t->pci);
-
-    for (guint i = 0; i < vfs->len; i++) {
-        if (current_type(t, vfs->pdata[i]) != 0 || has_mdev(t, vfs->pdata[i]))
-            return true;
-    }
-    return false;
 }
 
 /* What is lost with a reboot, or when the driver is loaded anew. While there is no vGPU. */
@@ -532,7 +540,7 @@ static int make_all(const struct gpup_target *t, unsigned n, struct gpup_error *
     types = types_of_gpu(t, &memory);
     type = gpup_vgpu_for_count(types, class_of(t), memory, n);
     if (!type)
-        return no_type(t, memory / n, 0, err);
+        return no_type(t, types, memory / n, 0, err);
     for (unsigned i = 0; ret == 0 && i < n; i++)
         ret = make_vgpu(t, vfs->pdata[i], i, type->framebuffer, &made, err);
     if (ret < 0)
@@ -621,7 +629,7 @@ static int prepare_mdev(const struct gpup_target *t, struct gpup_work *work, uin
     if (!g_uuid_string_is_valid(work->adapter))
         return gpup_error_set(err, EINVAL, "'%s' is no UUID", work->adapter);
     if (!type || (!is_mixed(t) && type->framebuffer != bytes))
-        return no_type(t, bytes, work->slot, err);
+        return no_type(t, types, bytes, work->slot, err);
     ret = make_mdev(t, work, type, err);
     if (ret < 0)
         return ret;

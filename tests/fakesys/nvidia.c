@@ -10,8 +10,8 @@
  * NVIDIA's vGPU host driver. Fact nvidia= vendor (kernels from 6.8: the driver's own VFIO) or mdev;
  * profile= such as A2, sizes= "1,2,4,8,16" (GiB), memory= MiB, first-id= of the types; renumbers=1:
  * types have other numbers after each vGPU that was made; no-shm=1: all vGPUs have one size,
- * whatever nvidia-smi is asked. VFs are made by sriov-manage only, which writes `nvidia ADDRESS
- * enable` to /control.
+ * whatever nvidia-smi is asked; vgpud-late=1: nvidia-vgpud has not told the types yet. VFs are made
+ * by sriov-manage only, which writes `nvidia ADDRESS enable` to /control.
  */
 
 struct type {
@@ -103,6 +103,8 @@ static char *show_creatable(struct node *n)
     GString *text = g_string_new("ID    : vGPU Name\n");
     g_autoptr(GArray) types = types_of(vf->pf);
 
+    if (device_fact(vf->pf, "vgpud-late", NULL))
+        return g_string_free(text, FALSE);
     for (guint i = 0; i < types->len && device_number(vf, "type", 0) == 0; i++) {
         struct type *type = &g_array_index(types, struct type, i);
         g_autofree char *name = type_name(vf->pf, type);

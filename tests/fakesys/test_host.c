@@ -345,6 +345,61 @@ static void driver_loaded_anew(struct fixture *f, gconstpointer data)
     g_assert_false(has_problem(f, "41:00.0"));
 }
 
+/* NVIDIA's nvidia-vgpud tells the types of vGPUs a while after the module has taken the GPU, and
+ * nothing says when. */
+static void service_is_late(struct fixture *f, gconstpointer data)
+{
+    gint64 until = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    bool at_boot = data != NULL;
+
+    fake_order(&f->fake, "add " CARD " vendor=0x10de device=0x25b6 class=0x030200 totalvfs=16 "
+                         "offset=4 driver=nvidia uuid=0a1b profile=A2");
+    boot(f);
+    partition(f, CARD, 4);
+    fake_order(&f->fake, "nvidia " CARD " reload");
+    fake_order(&f->fake, "nvidia " CARD " set vgpud-late 1");
+    if (at_boot)
+        boot(f);
+    else
+        gpup_host_driver_bound(f->host, CARD);
+    while (!has_problem(f, "41:00.0: its driver offers no types of vGPUs: nvidia-vgpud") ||
+           gpu(f, CARD)->changing) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_true(has_problem(f, "; it is tried again by itself"));
+    g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 1);
+    g_assert_cmpuint(gpu(f, CARD)->n_slots, ==, 0);
+    fake_order(&f->fake, "nvidia " CARD " unset vgpud-late");
+    while (!has_type(f, "0000:41:00.7", "746") || gpu(f, CARD)->changing) {
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_cmpuint(gpu(f, CARD)->n_slots, ==, 4);
+    g_assert_false(gpu(f, CARD)->foreign);
+    g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 0);
+}
+
+/* Somebody else sees to it in the meantime. */
+static void partitioned_meanwhile(struct fixture *f, gconstpointer data)
+{
+    gint64 from;
+
+    partition(f, GPU, 4);
+    fake_order(&f->fake, "fail " GPU " enable %d", ENOMEM);
+    reboot_machine(f);
+    g_assert_true(has_problem(f, "; it is tried again by itself"));
+    fake_order(&f->fake, "fail " GPU " enable 0");
+    partition(f, GPU, 2);
+    g_assert_false(has_problem(f, "tried again"));
+    from = g_get_monotonic_time();
+    while (g_get_monotonic_time() < from + 2 * G_USEC_PER_SEC) {
+        g_main_context_iteration(NULL, FALSE);
+        g_usleep(10000);
+    }
+    g_assert_cmpuint(gpu(f, GPU)->n_slots, ==, 2);
+}
+
 static int pass_through(struct fixture *f, const char *id, bool on)
 {
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
@@ -421,6 +476,8 @@ int main(int argc, char **argv)
         {"/host/driver-late", driver_late_at_boot},
         {"/host/cannot-be-stored", cannot_be_stored},
         {"/host/driver-loaded-anew", driver_loaded_anew},
+        {"/host/service-late", service_is_late},
+        {"/host/partitioned-meanwhile", partitioned_meanwhile},
         {"/host/whole", whole},
         {"/host/settings", settings},
     };
@@ -428,5 +485,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     for (gsize i = 0; i < G_N_ELEMENTS(tests); i++)
         g_test_add(tests[i].path, struct fixture, NULL, set_up, tests[i].func, tear_down);
+    g_test_add("/host/service-late-at-boot", struct fixture, "boot", set_up, service_is_late,
+               tear_down);
     return g_test_run();
 }

@@ -273,19 +273,21 @@ static bool is_back(struct fake *f)
 static void hang(struct fake *f, gconstpointer data)
 {
     g_autofree char *message = NULL;
+    unsigned patience;
     gint64 since;
 
     fake_order(f, "add 0000:04:00.0 vendor=0x8086 device=0x56c1 class=0x038000 totalvfs=7 "
                   "driver=gpu");
     start(f);
-    f->system.timeout_ms = 400;
-    fake_start(f);
+    patience = f->inventory->system.timeout_ms;
+    f->inventory->system.timeout_ms = 400;
     fake_order(f, "hang " GPU " on");
     since = g_get_monotonic_time();
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -ETIMEDOUT);
     g_assert_cmpint(g_get_monotonic_time() - since, <, 5 * G_USEC_PER_SEC);
     says(message, "has not answered");
     g_assert_cmpint(fake_gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
+    f->inventory->system.timeout_ms = patience; /* the others may take their time */
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -EINVAL);
     /* looking again asks the others only, and does not wait for this one */
     g_assert_cmpint(gpup_inventory_rescan(f->inventory, NULL), ==, 0);
@@ -302,10 +304,10 @@ static void hang_at_start(struct fake *f, gconstpointer data)
     g_autofree char *message = NULL;
 
     start(f);
-    f->system.timeout_ms = 400;
-    fake_start(f);
+    f->inventory->system.timeout_ms = 400;
     fake_order(f, "hang " GPU " on");
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -ETIMEDOUT);
+    f->system.timeout_ms = 400;
     fake_start(f);
     g_assert_cmpint(fake_gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
     fake_order(f, "hang " GPU " off");
