@@ -431,6 +431,8 @@ static int remove_one(struct call *call, GpupVM *vm)
                                          CLI_CALL_TIMEOUT, &lines, NULL, &error))
         return cli_bus_error(error, "org.gpup1.adapter");
     print_lines(call, lines);
+    if (ps_is_set(&call->parameters[PASSTHRU])) /* as it was loaded: what was removed */
+        hyperv_print_adapter(&call->bus, vm);
     return GPUP_EXIT_DONE;
 }
 

@@ -3,19 +3,20 @@
 #include "cli/cli.h"
 #include "cli/values.h"
 
+#include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
 
 /*
  * What is worth watching, in the OpenMetrics text format
  * (https://github.com/OpenObservability/OpenMetrics, 1.0), which Prometheus' node_exporter reads
- * from a file (its textfile collector).
+ * from a file (its textfile collector). That one refuses a file with a type that the older format
+ * of Prometheus lacks, such as info.
  */
 
 enum type {
     GAUGE,
-    COUNTER,
-    INFO
+    COUNTER
 };
 
 struct family {
@@ -36,7 +37,7 @@ enum {
 };
 static const struct family host_families[HOST_FAMILIES] = {
     [UP] = {"gpup_up", GAUGE, "", "Whether gpupd answers."},
-    [BUILD] = {"gpup_build", INFO, "", "The version of gpupd."},
+    [BUILD] = {"gpup_build_info", GAUGE, "", "The version of gpupd."},
     [LIBVIRT] = {"gpup_libvirt_connected", GAUGE, "", "Whether gpupd reaches libvirt."},
 };
 
@@ -49,7 +50,7 @@ enum {
     GPU_FAMILIES
 };
 static const struct family gpu_families[GPU_FAMILIES] = {
-    [GPU] = {"gpup_gpu", INFO, "", "A GPU of this host."},
+    [GPU] = {"gpup_gpu_info", GAUGE, "", "A GPU of this host."},
     [GPU_MEMORY] = {"gpup_gpu_memory_bytes", GAUGE, "bytes", "Memory of the GPU."},
     [GPU_AVAILABLE] = {"gpup_gpu_memory_available_bytes", GAUGE, "bytes",
                        "Memory that no partition has been given."},
@@ -105,7 +106,7 @@ static const struct family usage_families[] = {
 
 static void add_header(GString *text, const struct family *f)
 {
-    static const char *const types[] = {"gauge", "counter", "info"};
+    static const char *const types[] = {"gauge", "counter"};
 
     g_string_append_printf(text, "# TYPE %s %s\n", f->name, types[f->type]);
     if (*f->unit)
@@ -131,7 +132,7 @@ static void add_label(GString *text, const char *name, const char *value)
 static void add_sample(GString *text, const struct family *f, const char *labels, guint64 value,
                        guint64 divisor)
 {
-    static const char *const suffixes[] = {"", "_total", "_info"};
+    static const char *const suffixes[] = {"", "_total"};
 
     g_string_append_printf(text, "%s%s", f->name, suffixes[f->type]);
     if (*labels)
@@ -321,11 +322,17 @@ static char *all_metrics(const struct cli_bus *bus)
 static int write_out(const char *path, const char *text)
 {
     g_autoptr(GError) error = NULL;
+    GStatBuf st;
 
     if (!path) {
         fputs(text, stdout);
         return GPUP_EXIT_DONE;
     }
+    /* what is there is replaced: a folder cannot be, a device or a link is not to be */
+    if (g_lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return cli_fail("%s is not written: it is no plain file. Name another, or leave --output "
+                        "out to print",
+                        path);
     if (!g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0644, &error))
         return cli_fail("%s is not written: %s", path, error->message);
     return GPUP_EXIT_DONE;
@@ -345,6 +352,8 @@ int cli_metrics(struct cli_args *args)
 
     if (code != CLI_GO_ON)
         return code;
+    if (path && !*path)
+        return cli_usage_error(args, "an empty argument names nothing");
     code = cli_bus_load(&bus);
     if (code != GPUP_EXIT_DONE && !path)
         return code;

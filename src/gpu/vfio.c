@@ -258,8 +258,10 @@ int gpup_vfio_bind(const struct gpup_system *system, const char *address, const 
         return 0;
     if (!have_driver(system, driver))
         return gpup_error_set(err, ENOENT,
-                              "there is no driver %s: modprobe %s fails, or this kernel has none",
-                              driver, driver);
+                              "%s cannot be readied for a VM: this host has no driver %s (modprobe "
+                              "%s fails); install a kernel that has it, and the package with its "
+                              "modules",
+                              gpup_pci_short(address), driver, driver);
     if (now)
         ret = unbind_from(system, address, now, err);
     if (ret == 0)

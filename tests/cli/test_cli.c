@@ -331,6 +331,7 @@ static void test_metrics(struct standin *s, gconstpointer data)
 {
     static const char *const lines[] = {
         "gpup_up 1",
+        "# TYPE gpup_build_info gauge", /* node_exporter refuses a file with the type info */
         "gpup_build_info{version=\"9.8.7\"} 1",
         "# TYPE gpup_gpu_memory_bytes gauge",
         "# UNIT gpup_gpu_memory_bytes bytes",
@@ -356,6 +357,11 @@ static void test_metrics(struct standin *s, gconstpointer data)
             g_error("no line '%s' in:\n%s", lines[i], out);
     }
     g_assert_true(g_str_has_suffix(out, "\n# EOF\n"));
+    for (const char *type = out; (type = strstr(type, "# TYPE ")); type++) {
+        g_auto(GStrv) words = g_strsplit_set(type, " \n", 5);
+
+        g_assert_true(g_str_equal(words[3], "gauge") || g_str_equal(words[3], "counter"));
+    }
     g_assert_null(strstr(out, "plain")); /* it has no partition */
 }
 
@@ -366,6 +372,11 @@ static void test_metrics_file(struct standin *s, gconstpointer data)
     g_autofree char *path = g_build_filename(dir, "gpup.prom", NULL);
     g_autofree char *arguments = g_strdup_printf("metrics --output %s", path);
     g_autofree char *nowhere = g_strdup_printf("metrics -o %s/no/gpup.prom", dir);
+    g_autofree char *a_folder = g_strdup_printf("metrics -o %s", dir);
+    g_autofree char *refused =
+        g_strdup_printf("gpup: %s is not written: it is no plain file. Name another, or leave "
+                        "--output out to print\n",
+                        dir);
     g_autofree char *printed = output(s, "metrics");
     g_autofree char *nothing = output(s, arguments);
     g_autofree char *text = NULL;
@@ -379,6 +390,9 @@ static void test_metrics_file(struct standin *s, gconstpointer data)
     g_assert_cmpint(stat(path, &st), ==, 0);
     g_assert_cmpint(st.st_mode & 0777, ==, 0644);
     g_assert_cmpint(failed.code, ==, 1);
+    assert_fails(s, a_folder, 1, refused);
+    assert_fails(s, "metrics -o ''", 2,
+                 "gpup: an empty argument names nothing\nSee gpup metrics --help\n");
     gone = run_on("unix:path=/nonexistent/bus", arguments, -1);
     g_assert_cmpint(gone.code, ==, 1);
     g_clear_pointer(&text, g_free);

@@ -140,6 +140,7 @@ static void test_get_and_remove(struct standin *s, gconstpointer data)
 {
     g_autofree char *out = output(s, "Get-VMGpuPartitionAdapter -VMName *");
     g_autofree char *none = output(s, "Get-VMGpuPartitionAdapter plain");
+    g_autofree char *removed = NULL;
 
     g_assert_true(g_str_has_prefix(out, "InstancePath                  : software\n"
                                         "PartitionId                   : 1\n"
@@ -152,6 +153,9 @@ static void test_get_and_remove(struct standin *s, gconstpointer data)
     g_assert_nonnull(strstr(out, "\nVMName                        : desk2\n"));
     g_assert_cmpstr(none, ==, "");
     assert_asks(s, "Remove-VMGpuPartitionAdapter -VMName desk1", "Unassign('desk1', {})\n");
+    removed = output(s, "Remove-VMGpuPartitionAdapter desk1 -Passthru");
+    g_assert_true(g_str_has_prefix(removed, "first line\nsecond line\nInstancePath "));
+    g_assert_nonnull(strstr(removed, "\nVMName                        : desk1\n"));
     assert_fails(s, "Remove-VMGpuPartitionAdapter -VMName plain", 1,
                  "gpup: plain has no adapter: Add-VMGpuPartitionAdapter gives it one\n");
 }
