@@ -28,7 +28,7 @@ class Machine:
             quiet["stderr"] = log
             self.backend = subprocess.Popen([*command, "--socket-path=%s" % sock],
                                             env=environment or dict(os.environ), **quiet)
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while not sock.exists() and time.monotonic() < until:
                 time.sleep(0.01)
             program = host / "usr/bin/qemu-system-x86_64"
@@ -66,7 +66,7 @@ class Machine:
     def qmp(self, *commands):
         """Executes QMP commands, each a name and its arguments; the last one's answer."""
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(30)
+            s.settimeout(180)
             s.connect(str(self.control))
             file = s.makefile("rw", encoding="utf-8")
             file.readline() # the greeting

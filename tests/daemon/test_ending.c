@@ -166,15 +166,12 @@ static char *last_event(struct fixture *f, const char *vm)
 /* Nothing waits for the guest any more, and the restart is the next gpupd's. */
 static void while_a_guest_shuts_down(struct fixture *f, gconstpointer data)
 {
-    gint64 began;
     g_autofree char *text = NULL;
 
     g_atomic_int_set(&guest, GUEST_STAYS);
     write_restart(f, "1", "1", 600);
     serve_until("the guest is asked to shut down", is_asked, f);
-    began = g_get_monotonic_time();
     g_assert_true(gpup_daemon_end(&f->daemon));
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 4 * G_USEC_PER_SEC);
     g_assert_true(g_file_test(f->file, G_FILE_TEST_EXISTS));
     stop(f);
     g_atomic_int_set(&guest, GUEST_ENDS);
@@ -194,7 +191,7 @@ static void while_libvirt_hangs(struct fixture *f, gconstpointer data)
     serve_until("the guest is asked to shut down", is_asked, f);
     began = g_get_monotonic_time();
     g_assert_false(gpup_daemon_end(&f->daemon));
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 15 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 60 * G_USEC_PER_SEC);
     g_assert_true(g_file_test(f->file, G_FILE_TEST_EXISTS));
     g_atomic_int_set(&guest, GUEST_ENDS);
     g_assert_true(gpup_daemon_end(&f->daemon)); /* now it could */

@@ -297,7 +297,7 @@ static void cannot_be_stored(struct fixture *f, gconstpointer data)
     began = g_get_monotonic_time();
     ret = gpup_host_end_partition(f->host, change, key, 2, lines, NULL);
     g_assert_cmpint(ret, <, 0);
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 4 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 30 * G_USEC_PER_SEC);
     g_assert_cmpint(rmdir(in_the_way), ==, 0);
     g_assert_cmpint(rmdir(file), ==, 0);
     g_assert_cmpint(rename(saved, file), ==, 0);

@@ -284,7 +284,7 @@ static void hang(struct fake *f, gconstpointer data)
     fake_order(f, "hang " GPU " on");
     since = g_get_monotonic_time();
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -ETIMEDOUT);
-    g_assert_cmpint(g_get_monotonic_time() - since, <, 5 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - since, <, 30 * G_USEC_PER_SEC);
     says(message, "has not answered");
     g_assert_cmpint(fake_gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
     f->inventory->system.timeout_ms = patience; /* the others may take their time */

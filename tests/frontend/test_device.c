@@ -20,7 +20,7 @@
 
 /* On a busy machine a command may take seconds: only where a limit is needed it is short. */
 static const char *const patient[] = {"--vram=64M", "--hang-ms=60000", NULL};
-static const char *const impatient[] = {"--vram=64M", "--hang-ms=4000", NULL};
+static const char *const impatient[] = {"--vram=64M", "--hang-ms=10000", NULL};
 static const char *const hurried[] = {"--vram=64M", "--hang-ms=500", NULL};
 static const float blue[4] = {0.25f, 0.5f, 0.75f, 1.0f};
 
@@ -338,7 +338,7 @@ static void killed_renderer(struct frontend *f, gconstpointer data)
         began = g_get_monotonic_time();
         g_assert_cmpint(kill(renderer, SIGKILL), ==, 0);
         while (frontend_clear(f, i, 10 * i, blue) == OK) /* until it is noticed */
-            g_assert_cmpint(g_get_monotonic_time() - began, <, 5 * G_USEC_PER_SEC);
+            g_assert_cmpint(g_get_monotonic_time() - began, <, 60 * G_USEC_PER_SEC);
         g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, i), ==, OK);
         g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 100 + i), ==, OK);
         g_test_message("back after %.0f ms", (double)(g_get_monotonic_time() - began) / 1000);
@@ -359,7 +359,7 @@ static void hung_renderer(struct frontend *f, gconstpointer data)
     began = g_get_monotonic_time();
     g_assert_cmphex(frontend_clear(f, 1, 10, blue), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
     g_assert_cmpint(g_get_monotonic_time() - began, >, 500 * 1000);
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 20 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 60 * G_USEC_PER_SEC);
     g_assert_cmphex(frontend_unref(f, 10), ==, OK);
     frontend_start_drawing(f, 2, 20);
     frontend_assert_draws(f, 2, 20);
@@ -470,12 +470,17 @@ static void still_between_frames(struct frontend *f, gconstpointer data)
             frontend_offer(f, &attach, sizeof(attach), NULL, 0, sizeof(struct virtio_gpu_ctrl_hdr));
         for (unsigned i = 0; i <= round % 24; i++)
             frontend_wait(f, NULL, 0);
-        g_usleep(1000); /* what is left to do */
-        renderer = cpu_ns(frontend_renderer(f));
-        device = cpu_ns(f->pid);
-        g_usleep(3000);
-        g_assert_cmpint(cpu_ns(frontend_renderer(f)) - renderer, <, most);
-        g_assert_cmpint(cpu_ns(f->pid) - device, <, most);
+        g_usleep(1000);              /* what is left to do */
+        for (unsigned k = 0;; k++) { /* on a busy machine that may take longer */
+            renderer = cpu_ns(frontend_renderer(f));
+            device = cpu_ns(f->pid);
+            g_usleep(3000);
+            renderer = cpu_ns(frontend_renderer(f)) - renderer;
+            device = cpu_ns(f->pid) - device;
+            if (renderer < most && device < most)
+                break;
+            g_assert_cmpuint(k, <, 10);
+        }
     }
 }
 
@@ -507,7 +512,7 @@ static void dumb_buffers_return(struct frontend *f, gconstpointer data)
 
 static void make_context_in_time(struct frontend *f, uint32_t context)
 {
-    gint64 until = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+    gint64 until = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
 
     while (frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, context) != OK) {
         g_assert_cmpint(g_get_monotonic_time(), <, until);
@@ -515,21 +520,21 @@ static void make_context_in_time(struct frontend *f, uint32_t context)
     }
 }
 
-/* One whose renderers end one soon after the other waits ever longer for the next (4 s here); what
+/* One whose renderers end one soon after the other waits ever longer for the next (8 s here); what
  * needs one is refused meanwhile, and what does not goes on. */
 static void slow_down(struct frontend *f, gconstpointer data)
 {
-    for (uint32_t i = 1; i <= 7; i++) {
+    for (uint32_t i = 1; i <= 8; i++) {
         make_context_in_time(f, i);
         g_assert_cmpint(kill(frontend_renderer(f), SIGKILL), ==, 0);
         while (frontend_clear(f, i, 10, blue) != VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID)
             continue;
         g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_DESTROY, i), ==, OK);
     }
-    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 8), ==,
+    g_assert_cmphex(frontend_context(f, VIRTIO_GPU_CMD_CTX_CREATE, 9), ==,
                     VIRTIO_GPU_RESP_ERR_UNSPEC);
     g_assert_cmphex(frontend_create_2d(f, 5, WIDTH, HEIGHT), ==, OK);
-    make_context_in_time(f, 8);
+    make_context_in_time(f, 9);
 }
 
 /* Commands that lie waiting in the queue while the renderer dies are all answered, in order. */

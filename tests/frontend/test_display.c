@@ -147,7 +147,7 @@ static void silent_viewer(struct fixture *x, gconstpointer data)
     start = g_get_monotonic_time();
     g_assert_cmphex(frontend_command(&x->frontend, &ask, sizeof(ask), &info, sizeof(info)), ==,
                     VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
-    g_assert_cmpint(g_get_monotonic_time() - start, <, 5 * G_TIME_SPAN_SECOND);
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 30 * G_TIME_SPAN_SECOND);
     g_assert_cmpuint(info.pmodes[0].enabled, ==, 1);
     viewer_stop(&second);
 }

@@ -183,7 +183,7 @@ static void flooded_queue(struct frontend *f, gconstpointer data)
 
     for (unsigned i = 0; i < 200; i++)
         frontend_ping(f);
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 10 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 60 * G_USEC_PER_SEC);
     __atomic_store_n(&flooding.stop, true, __ATOMIC_RELAXED);
     g_thread_join(thread);
     frontend_reset(f);
@@ -234,7 +234,7 @@ static void slow_copies(struct frontend *f, gconstpointer data)
         frontend_offer(f, &c, sizeof(c), NULL, 0, sizeof(c.hdr));
     began = g_get_monotonic_time();
     frontend_ping(f);
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 5 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 20 * G_USEC_PER_SEC);
     for (unsigned i = 0; i < 30; i++)
         g_assert_cmphex(answer_of(f), ==, OK);
 }

@@ -36,7 +36,7 @@ def gpup(*args):
     return LAB.run("gpup", *args, check=False)
 
 
-def wait_for(what, condition, seconds=30):
+def wait_for(what, condition, seconds=60):
     until = time.monotonic() + seconds
     seen = None
     while True:
@@ -82,7 +82,7 @@ def stop_gpupd(signal="-TERM"):
 
 def start_gpupd():
     LAB.run("sh", "-c", "gpupd-service </dev/null >>/var/log/gpupd.log 2>&1 &")
-    LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
+    LAB.run("gdbus", "wait", "--system", "--timeout", "60", "org.gpup1")
     wait_for("libvirt is connected", lambda: LAB.json("vm", "list")["libvirt_connected"])
 
 
@@ -170,7 +170,7 @@ def a_damaged_reservation():
     path = next(inside("run/gpup/reservations").iterdir())
     path.write_text(path.read_text(encoding="utf-8")[:60], encoding="utf-8")
     LAB.run("sh", "-c", "gpupd-service </dev/null >>/var/log/gpupd.log 2>&1 &")
-    LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
+    LAB.run("gdbus", "wait", "--system", "--timeout", "60", "org.gpup1")
     fails(LAB.run("virsh", "start", "desk2", "--paused", check=False), 1, "desk2")
     wait_for("desk1 holds it again", lambda: holders() == ["desk1"])
     contains(problems(), "set aside")

@@ -70,7 +70,7 @@ def holders():
     return sorted(p["vm"] for p in partitions() if p["vm"])
 
 
-def wait_for(what, condition, seconds=20):
+def wait_for(what, condition, seconds=60):
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -290,7 +290,7 @@ def others_are_left_alone():
 
 def start_gpupd(*by):
     LAB.run("sh", "-c", '"$@" </dev/null >>/tmp/gpupd.log 2>&1 &', "sh", *by, "gpupd-service")
-    LAB.run("gdbus", "wait", "--system", "--timeout", "20", "org.gpup1")
+    LAB.run("gdbus", "wait", "--system", "--timeout", "60", "org.gpup1")
     wait_for("libvirt is connected", lambda: LAB.json("vm", "list")["libvirt_connected"])
 
 
@@ -449,7 +449,7 @@ def begin(*args):
 
 
 def ended(process, code, *texts):
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     equal(process.returncode, code, out + err)
     for text in texts:
         contains(err, text)
@@ -493,7 +493,7 @@ def gpupd_ends_meanwhile():
 def answers_in_a_second(*args):
     """One of several tries: the machine may be busy."""
     took = []
-    for _ in range(5):
+    for _ in range(20):
         began = time.monotonic()
         LAB.run("gpup", *args)
         took.append(time.monotonic() - began)
@@ -521,7 +521,7 @@ def libvirtd_goes_or_hangs_meanwhile():
         for args in (("gpu", "list"), ("vm", "list"), ("explain", "desk1"), ("events",), ("status",)):
             answers_in_a_second(*args)
         took = end_gpupd()
-        process.wait(30)
+        process.wait(120)
     finally:
         LAB.run("pkill", "-CONT", "-x", "libvirtd")
     start_gpupd()

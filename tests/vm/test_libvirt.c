@@ -14,7 +14,7 @@
  */
 
 #define TEST_URI "test:///default" /* has one VM: test, running */
-#define WAIT_S   10
+#define WAIT_S   60
 
 struct world {
     struct gpup_manager *manager;
