@@ -11,6 +11,8 @@
 
 #define GPU "0000:03:00.0"
 #define DIR "sys/bus/pci/devices/" GPU
+/* What has not answered by then hangs; a helper is far enough before, on a busy machine too. */
+#define HANGS_MS 5000
 
 static void start(struct fake *f)
 {
@@ -280,7 +282,7 @@ static void hang(struct fake *f, gconstpointer data)
                   "driver=gpu");
     start(f);
     patience = f->inventory->system.timeout_ms;
-    f->inventory->system.timeout_ms = 400;
+    f->inventory->system.timeout_ms = HANGS_MS;
     fake_order(f, "hang " GPU " on");
     since = g_get_monotonic_time();
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -ETIMEDOUT);
@@ -304,10 +306,10 @@ static void hang_at_start(struct fake *f, gconstpointer data)
     g_autofree char *message = NULL;
 
     start(f);
-    f->inventory->system.timeout_ms = 400;
+    f->inventory->system.timeout_ms = HANGS_MS;
     fake_order(f, "hang " GPU " on");
     g_assert_cmpint(fake_partition(f, GPU, 2, &message), ==, -ETIMEDOUT);
-    f->system.timeout_ms = 400;
+    f->system.timeout_ms = HANGS_MS;
     fake_start(f);
     g_assert_cmpint(fake_gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
     fake_order(f, "hang " GPU " off");
@@ -328,7 +330,7 @@ static void asked_again(struct fake *f, gconstpointer data)
     g_assert_cmpint(chmod(slow, 0755), ==, 0);
     g_assert_cmpint(symlink(slow, link), ==, 0);
     f->system.helper = link;
-    f->system.timeout_ms = 400;
+    f->system.timeout_ms = HANGS_MS;
     start(f);
     g_assert_cmpint(fake_gpu(f, GPU)->mode, ==, GPUP_MODE_WEDGED);
     g_assert_cmpint(unlink(link), ==, 0);
