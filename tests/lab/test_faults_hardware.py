@@ -347,7 +347,7 @@ def fakesys():
     program.chmod(0o755)
     (inside(FAKE)).mkdir()
     LAB.run("sh", "-ec", "[ -e /dev/fuse ] || mknod /dev/fuse c 10 229")
-    LAB.run("sh", "-c", "setsid /run/fakesys-program /%s >/var/log/fakesys.log 2>&1 &" % FAKE)
+    LAB.run("sh", "-c", "setsid sh -c '/run/fakesys-program /%s; exit' >/var/log/fakesys.log 2>&1 &" % FAKE)
     wait_for("fakesys is there", (inside(FAKE) / "control").exists)
     order("add %s vendor=0x1234 device=0x0b50 class=0x038000 totalvfs=7 driver=gpu" % CARD)
     order("add %s vendor=0x8086 device=0x56c0 class=0x038000 driver=gpu totalvfs=4" % WHOLE)
