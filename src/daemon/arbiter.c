@@ -349,8 +349,7 @@ void gpup_arbiter_remove(struct gpup_arbiter *a, int number)
         a->p[number] = NULL;
         gpup_share_remove(a->share, (unsigned)number);
         epoll_ctl(a->epoll, EPOLL_CTL_DEL, p->kick, NULL);
-        if (a->holder == number)
-            a->holder = -1;
+        gpup_arbiter_removed_in_turn(a, (unsigned)number);
         update_requests(a, now_ns());
         partition_free(a, p);
     }

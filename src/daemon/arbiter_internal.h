@@ -63,8 +63,8 @@ struct gpup_arbiter {
     uint64_t left_alone_until_ns, moved_ns;
     unsigned turn;
     /* turns.c */
-    int holder; /* whose turn it is, or -1 */
-    bool leaving;
+    int holder;   /* whose turn it is, or -1 */
+    bool leaving; /* the holder, whose turn is over when its work is done */
     uint64_t since_ns, left_ns, charged_until_ns, metered_at_ns;
 };
 
@@ -85,6 +85,8 @@ int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now);
 int gpup_arbiter_look_in_turn(struct gpup_arbiter *a, uint64_t now);
 void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now);
 void gpup_arbiter_charge_in_turn(struct gpup_arbiter *a, uint64_t now);
+/* It is gone, and so is its turn. */
+void gpup_arbiter_removed_in_turn(struct gpup_arbiter *a, unsigned number);
 /* It has a new renderer. */
 void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partition *p);
 void gpup_arbiter_let_go(struct gpup_arbiter *a, struct gpup_partition *p);

@@ -123,6 +123,14 @@ static bool must_leave(struct gpup_arbiter *a, int waiter, uint64_t now)
            gpup_share_lead(a->share, holder);
 }
 
+void gpup_arbiter_removed_in_turn(struct gpup_arbiter *a, unsigned number)
+{
+    if (a->holder != (int)number)
+        return;
+    a->holder = -1;
+    a->leaving = false;
+}
+
 static void end_turn(struct gpup_arbiter *a, uint64_t now)
 {
     struct gpup_partition *p = a->p[a->holder];
@@ -178,8 +186,6 @@ int gpup_arbiter_look_in_turn(struct gpup_arbiter *a, uint64_t now)
     bool capped = false;
     int waiter;
 
-    if (a->holder >= 0 && !a->p[a->holder])
-        a->holder = -1; /* it was removed */
     set_active(a, now);
     waiter = next(a, now, &capped);
     if (a->holder >= 0 && !a->leaving && must_leave(a, waiter, now)) {

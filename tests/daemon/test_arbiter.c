@@ -94,11 +94,30 @@ static void full(struct fixture *f, gconstpointer data)
     assert_gets_its_turn(&f->good);
 }
 
+/* A VM ends while its turn does, and nobody else wants one: the next one that comes gets it. */
+static void removed_while_leaving(struct fixture *f, gconstpointer data)
+{
+    gint64 until = g_get_monotonic_time() + WAIT_MS * 1000;
+
+    assert_gets_its_turn(&f->bad);
+    atomic_store(&f->bad.page->unfinished, 1);
+    ask(&f->good);
+    while (atomic_load(&f->bad.page->hold) == 0) { /* its slice is over, its work is not */
+        g_assert_cmpint(g_get_monotonic_time(), <, until);
+        g_usleep(1000);
+    }
+    atomic_store(&f->good.page->busy, 0);
+    gpup_arbiter_remove(f->arbiter, f->bad.number);
+    g_usleep(10000); /* it looks at once */
+    assert_gets_its_turn(&f->good);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     alarm(2 * WAIT_MS / 1000);
     g_test_add("/arbiter/turn", struct fixture, NULL, set_up, turn, tear_down);
     g_test_add("/arbiter/full", struct fixture, NULL, set_up, full, tear_down);
+    g_test_add("/arbiter/removed", struct fixture, NULL, set_up, removed_while_leaving, tear_down);
     return g_test_run();
 }

@@ -258,8 +258,12 @@ void world_start_gpupd(struct world *w)
 
 void world_kill_gpupd(struct world *w)
 {
+    int status;
+
     kill(w->gpupd, SIGKILL);
-    g_assert_cmpint(waitpid(w->gpupd, NULL, 0), ==, w->gpupd);
+    g_assert_cmpint(waitpid(w->gpupd, &status, 0), ==, w->gpupd);
+    g_assert_true(WIFSIGNALED(status));
+    g_assert_cmpint(WTERMSIG(status), ==, SIGKILL); /* it ran until now */
 }
 
 bool world_is_connected(struct world *w, unsigned n)
