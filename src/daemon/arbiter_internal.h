@@ -34,6 +34,7 @@ struct gpup_partition {
     bool used, first;            /* since the last look; it runs before others */
     unsigned quiet;              /* looks without work or use */
     bool placed;                 /* its threads are kept to CPUs */
+    unsigned spread;             /* moves until its threads, which have a CPU each, do so again */
     uint64_t burst_ns, burst_at; /* charged beyond half of its share; as of then */
     /* turns.c */
     bool working;         /* it had something to do at the last look */

@@ -36,6 +36,8 @@
 #define MOVE_NS          (20 * GPUP_MS)
 #define NOT_BUSY_PERCENT 20u
 #define LEFT_ALONE_NS    (1000 * GPUP_MS)
+/* So many moves of the others after its threads were spread, new ones are looked for. */
+#define SPREAD_MOVES 50u
 /* Who uses less than half of its share runs before the others, until it has used so much of the
  * whole GPU's time beyond that: a small frame is done by then, each time. It does so again when
  * all of that is paid off by time that went by. */
@@ -71,6 +73,7 @@ void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partitio
     gpup_placement_look(&a->placement);
     gpup_placement_let_go(&a->placement, p->meter.pid, p->pidfd);
     p->placed = false;
+    p->spread = 0;
     p->burst_ns = 0;
     p->first = false;
     set_first(p, true);
@@ -222,6 +225,7 @@ void gpup_arbiter_let_go(struct gpup_arbiter *a, struct gpup_partition *p)
     if (p->placed)
         gpup_placement_let_go(&a->placement, p->meter.pid, p->pidfd);
     p->placed = false;
+    p->spread = 0;
 }
 
 /* As many CPUs as its share is, and one more, since no two renderers divide theirs without a gap;
@@ -236,8 +240,23 @@ static unsigned width_of(struct gpup_arbiter *a, unsigned i)
     return width < all ? width : all;
 }
 
-/* Each time a CPU further. Who runs before the others anyway is left alone, and so is everybody
- * while CPUs are idle. */
+/* Who runs before the others has a CPU for each of its threads at once; the scheduler, which finds
+ * none idle, would run them one after the other where they last were. It stays there between its
+ * frames. */
+static void spread(struct gpup_arbiter *a, unsigned i)
+{
+    struct gpup_partition *p = a->p[i];
+
+    if (p->spread > 0) {
+        p->spread--;
+    } else if (p->active) {
+        gpup_placement_move(&a->placement, p->meter.pid, p->pidfd, i, a->placement.n);
+        p->placed = true;
+        p->spread = SPREAD_MOVES;
+    }
+}
+
+/* The others each time a CPU further. While CPUs are idle everybody is left alone. */
 static void move_on(struct gpup_arbiter *a)
 {
     unsigned at = ++a->turn;
@@ -249,7 +268,12 @@ static void move_on(struct gpup_arbiter *a)
 
         if (!p)
             continue;
-        if (!p->active || p->first || a->placement.n < 2) {
+        if (p->first && a->placement.n > 1) {
+            spread(a, i);
+            continue;
+        }
+        p->spread = 0;
+        if (!p->active || a->placement.n < 2) {
             gpup_arbiter_let_go(a, p);
             continue;
         }

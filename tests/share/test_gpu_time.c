@@ -192,12 +192,20 @@ static void without_gpupd(void)
 
 /* ---- moved between CPUs ---- */
 
+static int cpus_here(void)
+{
+    cpu_set_t all;
+
+    g_assert_cmpint(sched_getaffinity(0, sizeof(all), &all), ==, 0);
+    return CPU_COUNT(&all);
+}
+
 /* Whom the machine has no CPU left for: all of them are busy. */
 static GArray *keep_busy(void)
 {
     GArray *pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
 
-    for (guint i = 0; i < g_get_num_processors(); i++) {
+    for (int i = 0; i < cpus_here(); i++) {
         pid_t pid = fork();
 
         g_assert_cmpint(pid, >=, 0);
@@ -220,21 +228,31 @@ static void let_rest(GArray *pids)
     g_array_unref(pids);
 }
 
-/* The CPUs that its threads may run on, the fewest of any. */
-static int fewest_cpus(struct world *w, size_t i)
+/* The CPUs that its threads may run on: the fewest of any, and those of all. */
+static int cpus_of(struct world *w, size_t i, cpu_set_t *all)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/task", (int)world_renderer(w, i));
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     int least = CPU_SETSIZE;
     const char *name;
 
+    CPU_ZERO(all);
     while (dir && (name = g_dir_read_name(dir))) {
         cpu_set_t set;
 
-        if (sched_getaffinity((pid_t)strtol(name, NULL, 10), sizeof(set), &set) == 0)
-            least = MIN(least, CPU_COUNT(&set));
+        if (sched_getaffinity((pid_t)strtol(name, NULL, 10), sizeof(set), &set) < 0)
+            continue;
+        least = MIN(least, CPU_COUNT(&set));
+        CPU_OR(all, all, &set);
     }
     return least;
+}
+
+static int fewest_cpus(struct world *w, size_t i)
+{
+    cpu_set_t all;
+
+    return cpus_of(w, i, &all);
 }
 
 static void await_cpus(struct world *w, size_t i, int n)
@@ -254,7 +272,7 @@ static void moved(void)
 {
     const struct world_setup setup = {
         .n = 3, .share = {{0, 2, 100}, {0, 2, 100}, {0, 96, 100}}, .work = small_work};
-    int all = (int)g_get_num_processors();
+    int all = cpus_here();
     struct world *w = world_new(&setup);
     GArray *others = keep_busy();
 
@@ -274,6 +292,35 @@ static void moved(void)
         await_cpus(w, 0, all);
         await_cpus(w, 1, all);
     }
+    let_rest(others);
+    world_free(w);
+}
+
+/* Each thread of a light one has a CPU of its own meanwhile, also between its frames; and any again
+ * when nobody else draws. */
+static void spread(void)
+{
+    const struct world_setup setup = {
+        .n = 3, .share = {{0, 2, 100}, {0, 2, 100}, {0, 96, 100}}, .work = small_work};
+    int all = cpus_here(), least = 0;
+    struct world *w = world_new(&setup);
+    GArray *others = keep_busy();
+    cpu_set_t set;
+
+    world_client(w, 2)->work = (struct work){.size = 16, .loops = 1, .draws = 1};
+    world_client(w, 2)->period_us = 16000;
+    world_set_mode(w, 0, WORLD_GREEDY);
+    world_set_mode(w, 1, WORLD_GREEDY);
+    world_set_mode(w, 2, WORLD_LIGHT);
+    for (int k = 0; k < 1200 && least != 1; k++) {
+        world_sleep_ms(50);
+        least = cpus_of(w, 2, &set);
+    }
+    g_assert_cmpint(least, ==, 1);
+    g_assert_cmpint(CPU_COUNT(&set), >=, MIN(all, 2));
+    for (int i = 0; i < 3; i++)
+        world_set_mode(w, (size_t)i, WORLD_IDLE);
+    await_cpus(w, 2, all);
     let_rest(others);
     world_free(w);
 }
@@ -312,6 +359,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu-time/no-evasion", no_evasion);
     g_test_add_func("/gpu-time/without-gpupd", without_gpupd);
     g_test_add_func("/gpu-time/moved", moved);
+    g_test_add_func("/gpu-time/spread", spread);
     g_test_add_func("/gpu-time/in-turn", in_turn);
     return g_test_run();
 }
