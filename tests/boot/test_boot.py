@@ -190,7 +190,8 @@ class Host:
         group = self.group()
         contains(group, "/gpup.slice/partitions/partition-")
         equal(self.out("cd %s && cat memory.max cpu.max" % group), "%d\n100000 100000" % MEMORY_MAX)
-        equal(self.out("cat %s/cpu.weight" % group), "300")
+        weight = self.out("cat %s/cpu.weight" % group)
+        assert weight in ("300", "2700"), weight  # nine times as much while it runs before others
 
     def restarts(self):
         before = self.pid("gpupd")
