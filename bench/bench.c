@@ -24,16 +24,22 @@ void bench_result(struct bench *b, const char *name, double value, const char *u
     bench_noted(b, name, value, unit, baseline, goal, met, NULL);
 }
 
-struct world *bench_equal_world(size_t n, bool no_arbiter, const char *const *backend)
+struct world_setup bench_equal_setup(size_t n)
 {
-    struct world_setup setup = {.n = n,
-                                .work = {.size = 512, .loops = 8, .draws = 1},
-                                .no_arbiter = no_arbiter,
-                                .quiet = true,
-                                .backend = backend};
+    struct world_setup setup = {
+        .n = n, .work = {.size = 512, .loops = 8, .draws = 1}, .quiet = true};
 
     for (size_t i = 0; i < n; i++)
         setup.share[i] = (struct world_share){0, (unsigned)(100 / n), 100};
+    return setup;
+}
+
+struct world *bench_equal_world(size_t n, bool no_arbiter, const char *const *backend)
+{
+    struct world_setup setup = bench_equal_setup(n);
+
+    setup.no_arbiter = no_arbiter;
+    setup.backend = backend;
     return world_new(&setup);
 }
 
@@ -70,4 +76,12 @@ double bench_least_to_most(const double *values, size_t n)
         most = MAX(most, values[i]);
     }
     return most > 0 ? least / most : 0;
+}
+
+const char *bench_tell_tries(char *text, size_t size, const struct bench_tries *tries)
+{
+    snprintf(text, size,
+             "%zu of %zu measurements left out: CPUs were taken away; %zu used though they were",
+             tries->unclean - tries->given_up, tries->all, tries->given_up);
+    return tries->unclean > 0 ? text : NULL;
 }

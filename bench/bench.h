@@ -28,7 +28,9 @@ void bench_noted(struct bench *b, const char *name, double value, const char *un
 void bench_result(struct bench *b, const char *name, double value, const char *unit,
                   double baseline, const char *goal, bool met);
 
-/* n partitions that ask for the same and do the same work. backend: world.h. */
+/* n partitions that ask for the same and do the same work. */
+struct world_setup bench_equal_setup(size_t n);
+/* backend: world.h. */
 struct world *bench_equal_world(size_t n, bool no_arbiter, const char *const *backend);
 void bench_set_all(struct world *w, size_t n, enum world_mode mode);
 
@@ -37,9 +39,20 @@ void bench_sort(double *values, size_t n);
 double bench_median(double *values, size_t n);
 double bench_least_to_most(const double *values, size_t n);
 
-/* explain.c: what is run only when it is asked for by its name. */
+/* What was measured, and what of it has to be believed though CPUs were taken away. */
+struct bench_tries {
+    size_t all, unclean, given_up;
+};
+
+/* Into `text`, to be said beside the case; NULL: there is nothing to say. */
+const char *bench_tell_tries(char *text, size_t size, const struct bench_tries *tries);
+
+void bench_latency(struct bench *b);
+
+/* explain.c, latency.c: what is run only when it is asked for by its name. */
 void bench_explain_cpus(struct bench *b);
 void bench_explain_turns(struct bench *b);
 void bench_explain_moved(struct bench *b);
+void bench_explain_guests(struct bench *b);
 
 #endif

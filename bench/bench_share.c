@@ -19,7 +19,6 @@
  */
 
 static const struct work usual = {.size = 512, .loops = 8, .draws = 1};
-static const struct work small_frame = {.size = 256, .loops = 4, .draws = 1};
 
 static bool wanted(const struct bench *b, const char *group)
 {
@@ -274,13 +273,8 @@ static double throughput_once(struct world *w, size_t n, unsigned ms, bool *clea
     return sum * 1e9 / (double)(after.ns - before.ns);
 }
 
-/* What was measured, and what of it has to be believed though CPUs were taken away. */
-struct tries {
-    size_t all, unclean, given_up;
-};
-
 /* Again while CPUs are taken away. */
-static double throughput(struct world *w, size_t n, unsigned ms, struct tries *tries)
+static double throughput(struct world *w, size_t n, unsigned ms, struct bench_tries *tries)
 {
     bool clean = false;
     double got = 0;
@@ -296,21 +290,13 @@ static double throughput(struct world *w, size_t n, unsigned ms, struct tries *t
     return got;
 }
 
-static const char *tell_tries(char *text, size_t size, const struct tries *tries)
-{
-    snprintf(text, size,
-             "%zu of %zu measurements left out: CPUs were taken away; %zu used though they were",
-             tries->unclean - tries->given_up, tries->all, tries->given_up);
-    return tries->unclean > 0 ? text : NULL;
-}
-
 static void alone(struct bench *b)
 {
     struct world *with = bench_equal_world(4, false, NULL),
                  *without = bench_equal_world(4, true, NULL);
     double ratios[7], ours[7], theirs[7], cpu = 0;
     unsigned ms = b->seconds * 1000 / 5;
-    struct tries tries = {0};
+    struct bench_tries tries = {0};
     char note[120];
 
     for (size_t k = 0; k < 7; k++) {
@@ -326,7 +312,7 @@ static void alone(struct bench *b)
     cpu = cpu * 100 / (double)cpus_count();
     bench_noted(b, "one greedy, 3 idle: streams/s with/without arbiter", bench_median(ratios, 7),
                 "", 1, ">= 0.98", bench_median(ratios, 7) >= 0.98,
-                tell_tries(note, sizeof(note), &tries));
+                bench_tell_tries(note, sizeof(note), &tries));
     bench_result(b, "one greedy, 3 idle: gpupd's CPU time", cpu, "%", NAN, "<= 0.1", cpu <= 0.1);
     world_free(with);
     world_free(without);
@@ -335,7 +321,7 @@ static void alone(struct bench *b)
 /* Of QEMU's own back-end: 8 to one alone. */
 static void compare_total(struct bench *b)
 {
-    struct tries tries = {0};
+    struct bench_tries tries = {0};
     double ratios[5];
     struct world *w;
 
@@ -357,7 +343,7 @@ static void total(struct bench *b)
     struct world *with = bench_equal_world(8, false, NULL),
                  *without = bench_equal_world(8, true, NULL);
     double to_one[5], to_none[5], none_to_one[5];
-    struct tries tries = {0};
+    struct bench_tries tries = {0};
     char note[120];
 
     for (size_t k = 0; k < 5; k++) {
@@ -371,114 +357,12 @@ static void total(struct bench *b)
     }
     bench_noted(b, "8 greedy: streams/s of all, to one alone", bench_median(to_one, 5), "",
                 bench_median(none_to_one, 5), ">= 1.00", bench_median(to_one, 5) >= 1,
-                tell_tries(note, sizeof(note), &tries));
+                bench_tell_tries(note, sizeof(note), &tries));
     bench_result(b, "8 greedy: streams/s of all, to no arbiter", bench_median(to_none, 5), "", 1,
                  ">= 0.90", bench_median(to_none, 5) >= 0.9);
     world_free(with);
     world_free(without);
     compare_total(b);
-}
-
-/* ---- latency ---- */
-
-/* The times of the light one's frames in ms, of those with clean time around, while there are any.
- * Returns how many there are. */
-static unsigned clean_frames(struct world_client *c, const struct sampler *s, uint64_t first,
-                             uint64_t end, unsigned wanted_frames, double *times)
-{
-    unsigned n = 0;
-
-    for (uint64_t k = first; k < end && n < wanted_frames; k++) {
-        uint64_t start = c->done[k % WORLD_LOG].start_ns, ended = c->done[k % WORLD_LOG].end_ns;
-
-        if (sampler_is_clean(s, start - SECOND / 4, ended + SECOND / 4))
-            times[n++] = (double)(ended - start) / 1e6;
-    }
-    return n;
-}
-
-/* The 99th percentile of the light one's frame times, ms. */
-static double frame_time(struct world *w, size_t light, unsigned frames, struct tries *tries)
-{
-    struct world_client *c = world_client(w, light);
-    struct sampler *s = sampler_new(w, light + 1);
-    g_autofree double *times = g_new(double, frames);
-    uint64_t first, end;
-    unsigned n = 0;
-
-    c->work = small_frame;
-    c->period_us = 16000;
-    first = atomic_load(&c->n_done);
-    world_set_mode(w, light, WORLD_LIGHT);
-    for (unsigned k = 0; k < MOST_TIMES && n < frames; k++) {
-        sampler_run(s, frames * 16 + SETTLE_MS);
-        n = clean_frames(c, s, first, atomic_load(&c->n_done), frames, times);
-        if (n < frames / 10) /* it is always so */
-            break;
-    }
-    world_set_mode(w, light, WORLD_IDLE);
-    end = atomic_load(&c->n_done);
-    tries->all += end - first;
-    tries->unclean += n < frames ? end - first : end - first - n;
-    if (n < frames) { /* then all */
-        tries->given_up += end - first;
-        for (n = 0; n < frames && first + n < end; n++)
-            times[n] = (double)(c->done[(first + n) % WORLD_LOG].end_ns -
-                                c->done[(first + n) % WORLD_LOG].start_ns) /
-                       1e6;
-    }
-    sampler_free(s);
-    bench_sort(times, n);
-    return times[n * 99 / 100];
-}
-
-/* Of QEMU's own back-end. */
-static void compare_latency(struct bench *b)
-{
-    struct tries tries = {0};
-    struct world *w;
-
-    if (!b->reference[0])
-        return;
-    w = bench_equal_world(4, true, b->reference);
-    bench_set_all(w, 3, WORLD_GREEDY);
-    world_sleep_ms(SETTLE_MS);
-    bench_result(b, "  the same of QEMU's back-end: p99",
-                 frame_time(w, 3, b->seconds * 100, &tries), "ms", NAN, NULL, false);
-    world_free(w);
-}
-
-static void latency(struct bench *b)
-{
-    struct world *with = bench_equal_world(4, false, NULL),
-                 *without = bench_equal_world(4, true, NULL);
-    double quiet[5], ours[5], theirs[5], value, baseline;
-    unsigned frames = b->seconds * 100;
-    struct tries tries = {0};
-    char goal[32], note[120];
-
-    for (size_t k = 0; k < 5; k++) {
-        quiet[k] = frame_time(with, 3, frames, &tries);
-        bench_set_all(without, 3, WORLD_GREEDY);
-        world_sleep_ms(SETTLE_MS);
-        theirs[k] = frame_time(without, 3, frames, &tries);
-        bench_set_all(without, 3, WORLD_IDLE);
-        bench_set_all(with, 3, WORLD_GREEDY);
-        world_sleep_ms(SETTLE_MS);
-        ours[k] = frame_time(with, 3, frames, &tries);
-        bench_set_all(with, 3, WORLD_IDLE);
-    }
-    value = bench_median(ours, 5);
-    baseline = bench_median(quiet, 5);
-    snprintf(goal, sizeof(goal), "<= %.1f", baseline + 5);
-    bench_noted(b, "light beside 3 greedy: p99 frame time, to alone", value, "ms", baseline, goal,
-                value <= baseline + 5, tell_tries(note, sizeof(note), &tries));
-    baseline = bench_median(theirs, 5);
-    bench_result(b, "light beside 3 greedy: p99, to no arbiter", value, "ms", baseline, "<= 0.33 x",
-                 value * 3 <= baseline);
-    world_free(with);
-    world_free(without);
-    compare_latency(b);
 }
 
 /* ---- coming and going ---- */
@@ -567,12 +451,13 @@ int main(int argc, char **argv)
         {"maximum", maximum},
         {"alone", alone},
         {"total", total},
-        {"latency", latency},
+        {"latency", bench_latency},
         {"changes", changes},
         {"simulation", simulation},
         {"cpus", bench_explain_cpus, true},
         {"turns", bench_explain_turns, true},
         {"moved", bench_explain_moved, true},
+        {"guests", bench_explain_guests, true},
     };
     g_autofree char *json = NULL, *only = NULL, *windows = NULL;
     g_autofree char *preload = g_strdup_printf("LD_PRELOAD=%s", g_getenv("GPUP_BENCH_PRELOAD"));
@@ -581,7 +466,7 @@ int main(int argc, char **argv)
         {"json", 0, 0, G_OPTION_ARG_FILENAME, &json, "Write the results as JSON", "FILE"},
         {"seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Of one measurement (10)", "N"},
         {"only", 0, 0, G_OPTION_ARG_STRING, &only,
-         "Those that begin so, of equal-2, equal-4, equal-8, weights, minimum, maximum, alone, total, latency, changes, simulation; or one that explains: cpus, moved, turns",
+         "Those that begin so, of equal-2, equal-4, equal-8, weights, minimum, maximum, alone, total, latency, changes, simulation; or one that explains: cpus, moved, turns, guests",
          "GROUP"},
         {"windows", 0, 0, G_OPTION_ARG_FILENAME, &windows,
          "Write what each window of 1 s held: work and CPU time of each partition, CPU time taken "

@@ -65,16 +65,12 @@ void bench_explain_cpus(struct bench *b)
 
 static struct world *variant_world(size_t n, const struct variant *v)
 {
-    struct world_setup setup = {.n = n,
-                                .work = {.size = 512, .loops = 8, .draws = 1},
-                                .no_arbiter = v->no_arbiter,
-                                .in_turn = v->slice_ms > 0,
-                                .slice_ms = v->slice_ms,
-                                .stay = v->stay,
-                                .quiet = true};
+    struct world_setup setup = bench_equal_setup(n);
 
-    for (size_t i = 0; i < n; i++)
-        setup.share[i] = (struct world_share){0, (unsigned)(100 / n), 100};
+    setup.no_arbiter = v->no_arbiter;
+    setup.in_turn = v->slice_ms > 0;
+    setup.slice_ms = v->slice_ms;
+    setup.stay = v->stay;
     return world_new(&setup);
 }
 

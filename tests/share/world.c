@@ -9,6 +9,7 @@
 #include <glib-unix.h>
 #include <glib/gstdio.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -375,6 +376,13 @@ static void start_backend(struct world *w, size_t i, struct frontend *f)
     atomic_store(&w->memory->client[i].backend, f->pid);
 }
 
+static void run_first(void)
+{
+    const struct sched_param lowest = {.sched_priority = 1};
+
+    g_assert_cmpint(sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest), ==, 0);
+}
+
 _Noreturn static void run_client(struct world *w, size_t i)
 {
     struct world_client *c = &w->memory->client[i];
@@ -385,6 +393,8 @@ _Noreturn static void run_client(struct world *w, size_t i)
     become_child(w);
     world_own_session();
     start_backend(w, i, &f);
+    if (w->setup.guests_first)
+        run_first();
     work_prepare(&f, &c->work);
     work_offer(&f, &c->work, WORK_CONTEXT, true); /* compiles the shaders */
     frontend_wait(&f, NULL, 0);

@@ -50,6 +50,7 @@ struct world_setup {
     bool in_turn;      /* as on a GPU: one at a time */
     unsigned slice_ms; /* of its turns; 0: the usual */
     bool stay;         /* renderers are not moved between CPUs */
+    bool guests_first; /* what stands for QEMU runs before all else, as with libvirt's vcpusched */
     unsigned vram_mib; /* of each; 0: 64 */
     bool quiet;        /* what the processes say is dropped */
     /* Another vhost-user back-end in place of gpup-vgpu, with its arguments, ended by NULL: gpupd
