@@ -124,6 +124,36 @@ static enum gpup_kind default_kind(struct gpup_call *call, const struct gpup_ada
     return GPUP_KIND_VIRTIO;
 }
 
+/* A minimum of what no GPU at hand has, and a maximum that lets nothing be done. */
+static int check_shares(struct gpup_call *call, const struct gpup_adapter *adapter,
+                        struct gpup_error **err)
+{
+    size_t n;
+    struct gpup_gpu *const *gpus = gpup_host_gpus(call->daemon->host, &n);
+
+    if (adapter->request[GPUP_COMPUTE].has_max && adapter->request[GPUP_COMPUTE].max == 0)
+        return gpup_error_set(err, EINVAL,
+                              "compute: with 0 %% at most nothing could be drawn; write a share "
+                              "such as 5%%, or 0%%:: for one that has no minimum");
+    for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++) {
+        bool candidates = false, possible = false;
+
+        for (size_t i = 0; i < n; i++) {
+            if (gpus[i]->kind != adapter->kind ||
+                (adapter->gpu && strcmp(gpus[i]->key, adapter->gpu) != 0))
+                continue;
+            candidates = true;
+            possible |= gpus[i]->resource[r].total > 0 || gpus[i]->mode == GPUP_MODE_UNUSABLE;
+        }
+        if (candidates && !possible && adapter->request[r].has_min && adapter->request[r].min > 0)
+            return gpup_error_set(
+                err, EINVAL, "%s: %s, so no minimum can be asked for: leave it out, or write 0%%",
+                gpup_resource_name((enum gpup_resource)r),
+                adapter->gpu ? "that GPU has none" : "no GPU of this host has any");
+    }
+    return 0;
+}
+
 /* What no GPU of this host could ever give is refused now, not at the VM's start. */
 static int check_against_host(struct gpup_call *call, const struct gpup_adapter *adapter,
                               struct gpup_error **err)
@@ -175,6 +205,8 @@ static int build_adapter(struct gpup_call *call, const char *vm, GVariant *entri
         ret = gpup_adapter_check(adapter, err);
     if (ret == 0)
         ret = check_against_host(call, adapter, err);
+    if (ret == 0)
+        ret = check_shares(call, adapter, err);
     if (ret < 0)
         g_clear_pointer(&adapter, gpup_adapter_free);
     *out = adapter;
