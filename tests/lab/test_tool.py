@@ -4,6 +4,7 @@
 that is not its own."""
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -134,6 +135,26 @@ def a_start_that_fails(before):
     return test
 
 
+def a_demonstration_cut_off(before):
+    """Ctrl-C while the guests boot: they are not waited for, and nothing is left."""
+    def test():
+        with tempfile.TemporaryDirectory() as out:
+            demo = subprocess.Popen([lablib.TOP / "tools/demo", "--lab", LAB.dir, "--out", out], text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+            said = ""
+            for line in demo.stdout:
+                said += line
+                if line.startswith("boot "):
+                    os.killpg(demo.pid, signal.SIGINT)
+            equal(demo.wait(), 130, said)
+        contains(said, "boot ")
+        equal("Traceback" in said or "desk1  virgl" in said, False, said)
+        equal(LAB.dir.exists(), False)
+        equal(mounts(), before["mounts"])
+        equal(sorted(cgroups() - before["cgroups"]), [])
+    return test
+
+
 def main():
     lablib.stage(BUILD)
     LAB.stop()
@@ -146,7 +167,8 @@ def main():
              ("nothing is left", nothing_is_left(before)),
              ("other folders are left alone", other_folders_are_left_alone),
              ("a number that is someone else's", a_number_that_is_someone_else_s),
-             ("a start that fails", a_start_that_fails(before))]
+             ("a start that fails", a_start_that_fails(before)),
+             ("a demonstration cut off", a_demonstration_cut_off(before))]
     try:
         run(tests)
     finally:
