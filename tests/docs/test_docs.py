@@ -41,6 +41,30 @@ def who_is_right():
         equal(named > 0, True, question)
 
 
+def where_things_are():
+    """Each folder of src/ is in the table, and the files in it include what the picture lets them."""
+    part = read("docs/architecture.md").split("## Where things are")[1].split("\n## ")[0]
+    picture = part.split("```")[1].splitlines()
+    programs = re.findall(r"\w+", picture[1])[1:]
+    below = {name: set() for name in programs}
+    for line in picture[2:]:
+        columns = re.findall(r"\w+(?:, \w+)*|\|", re.sub(r"^(with GLib|plain C)", "", line))
+        if len(columns) == len(programs) and "(" not in line:
+            for name, column in zip(programs, columns):
+                below[name] |= set(re.findall(r"\w+", column))
+    folders = {path.name for path in (TOP / "src").iterdir() if path.is_dir()}
+    equal(sorted(re.findall(r"^\| `src/(\w+)`", part, re.M)), sorted(folders))
+    equal(sorted(set(programs).union(*below.values(), {"fault"})), sorted(folders))
+    for folder in sorted(folders):
+        may = {"fault", folder}.union(below.get(folder) or {"core", "wire"})
+        for path in (TOP / "src" / folder).glob("*.[ch]"):
+            text = path.read_text(encoding="utf-8")
+            used = set(re.findall(r'^#include "(\w+)/', text, re.M))
+            equal(sorted(used - may), [], str(path))
+            if folder in ("core", "wire", "vgpu", "render", "sandbox"):
+                equal(re.findall(r"^#include <(?:glib|gio)\S*", text, re.M), [], str(path))
+
+
 def interface():
     """{method's full name: (the comment before it, its element)}"""
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
@@ -107,4 +131,4 @@ def messages_that_are_explained():
 
 if __name__ == "__main__":
     run([(f.__name__.replace("_", " "), f) for f in (
-        who_is_right, every_method_is_called, every_change_has_a_dry_run, messages_that_are_explained)])
+        who_is_right, where_things_are, every_method_is_called, every_change_has_a_dry_run, messages_that_are_explained)])
