@@ -234,7 +234,7 @@ void cli_bus_notes(const struct cli_bus *bus)
     for (; degraded && *degraded; degraded++)
         cli_note("%s", *degraded);
     if (!gpup_manager_get_libvirt_connected(bus->manager))
-        cli_note("libvirt cannot be reached, so no VM is known: %s",
+        cli_note("libvirt cannot be reached, so what is shown of VMs may be old or missing: %s",
                  cli_text(gpup_manager_get_libvirt_error(bus->manager)));
 }
 

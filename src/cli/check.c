@@ -59,6 +59,13 @@ static void add_vm(GPtrArray *findings, GpupVM *vm)
     }
 }
 
+static void add_libvirt(GPtrArray *findings, const char *why)
+{
+    g_autofree char *text = g_strdup_printf("libvirt cannot be reached: %s", why);
+
+    add(findings, GPUP_FINDING_FAIL, "libvirt", NULL, "systemctl start libvirtd", text);
+}
+
 static void add_gpupd(GPtrArray *findings)
 {
     g_auto(cli_bus) bus = {0};
@@ -71,8 +78,7 @@ static void add_gpupd(GPtrArray *findings)
     }
     add(findings, GPUP_FINDING_OK, "gpupd", NULL, NULL, "gpupd runs");
     if (!gpup_manager_get_libvirt_connected(bus.manager))
-        add(findings, GPUP_FINDING_FAIL, "libvirt", NULL, "systemctl start libvirtd",
-            cli_text(gpup_manager_get_libvirt_error(bus.manager)));
+        add_libvirt(findings, cli_text(gpup_manager_get_libvirt_error(bus.manager)));
     lines = gpup_manager_get_degraded(bus.manager);
     for (; lines && *lines; lines++)
         add(findings, GPUP_FINDING_WARN, "gpupd", NULL, NULL, *lines);

@@ -17,7 +17,7 @@ int gpup_keyfile_write(const char *path, GKeyFile *file, struct gpup_error **err
     if (!g_file_set_contents_full(path, text, -1,
                                   G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
                                   0600, &error))
-        return gpup_error_set(err, EIO, "%s", error->message);
+        return gpup_error_set(err, EIO, "%s cannot be stored: %s", path, error->message);
     return 0;
 }
 

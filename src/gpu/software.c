@@ -47,8 +47,11 @@ static int software_probe(const struct gpup_system *system, GPtrArray *gpus,
     gpu->resource[GPUP_COMPUTE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_SHARE};
     if (memory < mib) {
         gpu->mode = GPUP_MODE_UNUSABLE;
-        gpu->reason = strdup("its memory is not known: set memory= in section [software] of "
-                             "gpup.conf");
+        gpu->reason = strdup(system->software_memory
+                                 ? "memory= in section [software] of gpup.conf is less than 1 MiB: "
+                                   "write a number and a unit, such as 4G"
+                                 : "its memory is not known: set memory= in section [software] of "
+                                   "gpup.conf");
     }
     gpup_gpu_allow_counts(gpu, GPUP_VIRTIO_MOST_PARTITIONS);
     g_ptr_array_add(gpus, gpu);

@@ -288,9 +288,12 @@ int main(int argc, char **argv)
         argv += 2;
     }
     if (argc < 4) {
-        fprintf(stderr, "usage: gpup-hook [--socket PATH] VM OPERATION SUB-OPERATION [EXTRA]\n"
-                        "libvirt runs this with the VM's definition on standard input.\n");
-        return GPUP_EXIT_USAGE;
+        bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+
+        fprintf(help ? stdout : stderr,
+                "Usage: gpup-hook [--socket PATH] VM OPERATION SUB-OPERATION [EXTRA]\n"
+                "libvirt runs this with the VM's definition on standard input.\n");
+        return help ? GPUP_EXIT_DONE : GPUP_EXIT_USAGE;
     }
     operation = find_operation(argv[2], argv[3]);
     if (!operation) {

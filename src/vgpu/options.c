@@ -143,8 +143,8 @@ static int take(int c, struct vgpu_options *o)
     case VERSION:
         puts("gpup-vgpu " GPUP_VERSION);
         return GPUP_EXIT_DONE;
-    default:
-        usage(stderr);
+    default: /* getopt has said what is wrong */
+        fputs("See gpup-vgpu --help\n", stderr);
         return GPUP_EXIT_USAGE;
     }
 }
@@ -169,8 +169,13 @@ int vgpu_options_parse(int argc, char **argv, struct vgpu_options *o)
         if (code >= 0)
             return code;
     }
-    if (optind < argc || (!o->print_capabilities && (o->fd >= 0) == (o->socket_path != NULL))) {
-        usage(stderr);
+    if (optind < argc) {
+        fprintf(stderr, "gpup-vgpu: it takes no arguments, such as '%s'; see gpup-vgpu --help\n",
+                argv[optind]);
+        return GPUP_EXIT_USAGE;
+    }
+    if (!o->print_capabilities && (o->fd >= 0) == (o->socket_path != NULL)) {
+        fputs("gpup-vgpu: one of --fd and --socket-path is needed; see gpup-vgpu --help\n", stderr);
         return GPUP_EXIT_USAGE;
     }
     if (is_adapter(o->render_node))

@@ -83,7 +83,9 @@ static void test_status_json(struct standin *s, gconstpointer data)
 
 static void test_no_libvirt(struct standin *s, gconstpointer data)
 {
-    static const char text[] = "note: libvirt cannot be reached, so no VM is known: no such file\n";
+    static const char text[] =
+        "note: libvirt cannot be reached, so what is shown of VMs may be old "
+        "or missing: no such file\n";
     g_auto(cli_result) r = {0};
 
     g_object_set(s->manager, "libvirt-connected", FALSE, "libvirt-error", "no such file", NULL);
