@@ -256,15 +256,12 @@ static void spread(struct gpup_arbiter *a, unsigned i)
     }
 }
 
-/* The others each time a CPU further. While CPUs are idle everybody is left alone. */
-static void move_on(struct gpup_arbiter *a)
+static unsigned find_moved(struct gpup_arbiter *a, unsigned *who)
 {
-    unsigned at = ++a->turn;
+    unsigned n = 0;
 
-    gpup_placement_look(&a->placement);
     for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         struct gpup_partition *p = a->p[i];
-        unsigned width;
 
         if (!p)
             continue;
@@ -273,13 +270,27 @@ static void move_on(struct gpup_arbiter *a)
             continue;
         }
         p->spread = 0;
-        if (!p->active || a->placement.n < 2) {
+        if (p->active && a->placement.n > 1)
+            who[n++] = i;
+        else
             gpup_arbiter_let_go(a, p);
-            continue;
-        }
-        width = width_of(a, i);
-        gpup_placement_move(&a->placement, p->meter.pid, p->pidfd, at, width);
-        p->placed = true;
+    }
+    return n;
+}
+
+/* The others each time a CPU further, and in another order, since some may have fewer CPUs to share
+ * with others. While CPUs are idle everybody is left alone. */
+static void move_on(struct gpup_arbiter *a)
+{
+    unsigned who[GPUP_ARBITER_MOST], at = ++a->turn, n;
+
+    gpup_placement_look(&a->placement);
+    n = find_moved(a, who);
+    for (unsigned k = 0; k < n; k++) {
+        unsigned i = who[(a->turn + k) % n], width = width_of(a, i);
+
+        gpup_placement_move(&a->placement, a->p[i]->meter.pid, a->p[i]->pidfd, at, width);
+        a->p[i]->placed = true;
         at += width;
     }
 }
