@@ -145,7 +145,7 @@ void gpup_host_free_adapter(struct gpup_host *host, const char *adapter);
 void gpup_host_try_again(struct gpup_host *host);
 
 /* A driver has taken this PCI function. If it is a GPU's that was loaded anew, what is stored of
- * the GPU is set again. */
+ * the GPU is set again; if the GPU had none, as early at boot, GPUs are looked for again. */
 void gpup_host_driver_bound(struct gpup_host *host, const char *address);
 
 /* The claim of an adapter or of a VM (by UUID), borrowed, or NULL. */

@@ -24,7 +24,8 @@ struct gpup_host {
     GHashTable *wedged;   /* keys of GPUs that did not answer when it was last looked */
     GHashTable *clearing; /* addresses of functions that are being cleared */
     GHashTable *again;    /* addresses of GPUs -> what could not be made of them: host_again.c */
-    bool looking;         /* for GPUs, to drop one that has gone */
+    bool looking;         /* for GPUs, to drop one that has gone or find one that has come */
+    bool look_again;      /* after that */
     gint64 asked;         /* monotonic, us: when wedged GPUs were asked again last */
     bool unsure;          /* a reservation was lost: a VM may run that is not known of */
     gint64 settled;       /* monotonic, us: when a partition was freed or a start refused last */

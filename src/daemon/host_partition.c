@@ -43,6 +43,15 @@ char *gpup_host_describe_passthrough(const struct gpup_gpu *gpu, bool on)
                            gpup_gpu_short_id(gpu));
 }
 
+/* What would not outlive a reboot is not done at all. */
+static int cannot_store(const struct gpup_gpu *gpu, struct gpup_error **err)
+{
+    return gpup_error_wrap(err,
+                           "%s stays as it was, since what is wanted of it cannot be stored (is "
+                           "the disk full, or read-only?)",
+                           gpup_gpu_short_id(gpu));
+}
+
 struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *h, struct gpup_gpu *gpu, bool on,
                                                 struct gpup_error **err)
 {
@@ -70,8 +79,8 @@ int gpup_host_end_passthrough(struct gpup_host *h, struct gpup_change *change, c
         return gpup_error_set(err, ENODEV,
                               "the GPU is not in this host any more: gpup rescan shows what is");
     }
-    if (ret == 0)
-        ret = gpup_store_set_whole(h->folders->state, gpu, on, err);
+    if (ret == 0 && gpup_store_set_whole(h->folders->state, gpu, on, err) < 0)
+        ret = cannot_store(gpu, err);
     GPUP_FAULT("gpupd.passthrough.stored");
     if (ret < 0)
         gpup_host_repair(h, address);
@@ -112,8 +121,9 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
                               "the GPU is not in this host any more: gpup rescan shows what is");
     }
     if (ret == 0) {
-        ret = gpup_store_set_count(h->folders->state, gpu, count, err);
-        /* what would not outlive a reboot is not done at all; hardware takes its time: by repair */
+        if (gpup_store_set_count(h->folders->state, gpu, count, err) < 0)
+            ret = cannot_store(gpu, err);
+        /* hardware takes its time: by repair */
         if (ret < 0 && !gpup_inventory_entry(h->inventory, gpu)->provider->create)
             gpup_inventory_partition(h->inventory, gpu, before, NULL);
     }

@@ -6,6 +6,7 @@
 #include "gpu/change.h"
 #include "gpu/pci.h"
 #include "gpu/provider.h"
+#include "gpu/vfio.h"
 
 #include <errno.h>
 #include <string.h>
@@ -238,17 +239,6 @@ bool gpup_host_make_stored(struct gpup_host *h, const char *address)
     return true;
 }
 
-void gpup_host_driver_bound(struct gpup_host *h, const char *address)
-{
-    const struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
-    g_autoptr(gpup_pci) pci = gpu ? gpup_pci_read(&h->system, address) : NULL;
-
-    if (!pci || gpu->changing || g_strcmp0(pci->driver, gpu->driver) != 0)
-        return; /* of another driver only gpup rescan makes something */
-    g_message("%s: its driver %s has taken it again", gpup_gpu_short_id(gpu), gpu->driver);
-    gpup_host_repair(h, address);
-}
-
 static void *run_change(void *change)
 {
     gpup_change_run(change);
@@ -467,18 +457,56 @@ int gpup_host_end_rescan(struct gpup_host *h, struct gpup_change *change, struct
     return ret;
 }
 
-static void dropped(const struct gpup_error *err, void *data)
+static void look(struct gpup_host *h);
+
+static void looked_again(const struct gpup_error *err, void *data)
 {
     struct gpup_host *h = data;
+    bool again = h->look_again;
 
-    h->looking = false;
+    h->looking = h->look_again = false;
     rescanned(h);
+    if (again)
+        look(h);
+}
+
+static void look(struct gpup_host *h)
+{
+    h->look_again = h->looking;
+    if (h->looking)
+        return;
+    h->looking = true;
+    gpup_change_run_later(gpup_inventory_begin_rescan(h->inventory), looked_again, h);
 }
 
 void gpup_host_drop_gone(struct gpup_host *h)
 {
-    if (h->looking || !gpup_inventory_is_done_with_gone(h->inventory))
+    if (!h->looking && gpup_inventory_is_done_with_gone(h->inventory))
+        look(h);
+}
+
+/* ---- drivers that come ---- */
+
+/* It had no driver when it was looked for last: what it can be, and often its key, its driver
+ * tells. */
+static bool is_late(const struct gpup_pci *pci, const struct gpup_gpu *gpu)
+{
+    return !pci->is_vf && !gpup_vfio_is_driver(pci->driver) &&
+           (gpu ? g_strcmp0(gpu->driver, GPUP_NO_DRIVER) == 0 : gpup_pci_is_gpu(pci));
+}
+
+void gpup_host_driver_bound(struct gpup_host *h, const char *address)
+{
+    const struct gpup_gpu *gpu = gpup_host_gpu_at(h, address);
+    g_autoptr(gpup_pci) pci = gpup_pci_read(&h->system, address);
+
+    if (!pci || !pci->driver || (gpu && gpu->changing))
         return;
-    h->looking = true;
-    gpup_change_run_later(gpup_inventory_begin_rescan(h->inventory), dropped, h);
+    if (is_late(pci, gpu)) {
+        g_message("%s: the driver %s has taken it", gpup_pci_short(address), pci->driver);
+        look(h);
+    } else if (gpu && g_strcmp0(pci->driver, gpu->driver) == 0) {
+        g_message("%s: its driver %s has taken it again", gpup_gpu_short_id(gpu), gpu->driver);
+        gpup_host_repair(h, address);
+    } /* of another driver only gpup rescan makes something */
 }

@@ -66,7 +66,7 @@ struct gpup_pci *gpup_pci_read(const struct gpup_system *system, const char *add
 }
 
 /* AMD's Instinct GPUs call themselves accelerators. */
-static bool is_gpu(const struct gpup_pci *pci)
+bool gpup_pci_is_gpu(const struct gpup_pci *pci)
 {
     return pci->class >> 16 == CLASS_DISPLAY ||
            (pci->class >> 16 == CLASS_ACCELERATOR && pci->vendor == VENDOR_AMD);
@@ -88,7 +88,7 @@ GPtrArray *gpup_pci_list(const struct gpup_system *system)
     for (guint i = 0; i < names->len; i++) {
         g_autoptr(gpup_pci) pci = gpup_pci_read(system, names->pdata[i]);
 
-        if (pci && !pci->is_vf && (is_gpu(pci) || is_allowed(system, pci)))
+        if (pci && !pci->is_vf && (gpup_pci_is_gpu(pci) || is_allowed(system, pci)))
             g_ptr_array_add(found, g_steal_pointer(&pci));
     }
     return found;
@@ -267,7 +267,7 @@ struct gpup_gpu *gpup_pci_gpu(const struct gpup_system *system, const struct gpu
 
     gpu->id = strdup(pci->address);
     gpu->key = strdup(key);
-    gpu->driver = strdup(pci->driver ? pci->driver : "none");
+    gpu->driver = strdup(pci->driver ? pci->driver : GPUP_NO_DRIVER);
     gpu->node = node ? strdup(node) : NULL;
     gpu->pci_id = strdup(ids);
     look_up_names(pci, gpu);

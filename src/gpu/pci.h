@@ -27,8 +27,12 @@ void gpup_pci_free(struct gpup_pci *pci);
 typedef struct gpup_pci gpup_pci; /* for g_autoptr */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(gpup_pci, gpup_pci_free)
 
+/* A GPU by its class, or a VF of one; whatever driver has it. */
+bool gpup_pci_is_gpu(const struct gpup_pci *pci);
 /* Display controllers and what the administrator allows, without VFs, ascending by address. */
 GPtrArray *gpup_pci_list(const struct gpup_system *system);
+
+#define GPUP_NO_DRIVER "none" /* a GPU's driver where it has none */
 
 /* "0000:03:00.0" as the kernel writes it. */
 bool gpup_pci_is_address(const char *text);

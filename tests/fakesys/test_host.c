@@ -283,6 +283,7 @@ static void cannot_be_stored(struct fixture *f, gconstpointer data)
     g_autofree char *file = g_strdup_printf("%s/gpus/%s.conf", f->state, key);
     g_autofree char *saved = g_strconcat(file, ".saved", NULL);
     g_autofree char *in_the_way = g_build_filename(file, "something", NULL);
+    GPUP_AUTO_ERROR err = NULL;
     struct gpup_change *change;
     gint64 began, until;
     int ret;
@@ -295,8 +296,9 @@ static void cannot_be_stored(struct fixture *f, gconstpointer data)
     g_assert_cmpint(rename(file, saved), ==, 0);
     g_assert_cmpint(g_mkdir_with_parents(in_the_way, 0700), ==, 0);
     began = g_get_monotonic_time();
-    ret = gpup_host_end_partition(f->host, change, key, 2, lines, NULL);
+    ret = gpup_host_end_partition(f->host, change, key, 2, lines, &err);
     g_assert_cmpint(ret, <, 0);
+    g_assert_true(g_str_has_prefix(gpup_error_message(err), "03:00.0 stays as it was, since "));
     g_assert_cmpint(g_get_monotonic_time() - began, <, 30 * G_USEC_PER_SEC);
     g_assert_cmpint(rmdir(in_the_way), ==, 0);
     g_assert_cmpint(rmdir(file), ==, 0);
@@ -312,6 +314,44 @@ static void cannot_be_stored(struct fixture *f, gconstpointer data)
 }
 
 #define CARD "0000:41:00.0"
+
+/* At boot, drivers may come after gpupd: some GPUs are told by them only, and keys may be theirs.
+ */
+static void driver_comes_late(struct fixture *f, gconstpointer data)
+{
+    static const char *const gpus[] = {CARD, "0000:04:00.0"};
+    const char *const bare[] = {"vendor=0x10de device=0x25b6 class=0x030200 totalvfs=16 offset=4",
+                                "vendor=0x8086 device=0x56c0 class=0x038000"};
+    const char *const driven[] = {"driver=nvidia uuid=0a1b profile=A2",
+                                  "totalvfs=7 driver=gpu serial=00112233445566cc"};
+    gint64 until;
+
+    for (int i = 0; i < 2; i++)
+        fake_order(&f->fake, "add %s %s %s", gpus[i], bare[i], driven[i]);
+    boot(f);
+    for (int i = 0; i < 2; i++)
+        partition(f, gpus[i], 4);
+    for (int i = 0; i < 2; i++) {
+        fake_order(&f->fake, "remove %s", gpus[i]);
+        fake_order(&f->fake, "add %s %s", gpus[i], bare[i]);
+    }
+    fake_order(&f->fake, "drop /proc/driver/nvidia/gpus/" CARD);
+    boot(f);
+    g_assert_true(has_problem(f, "not here any more"));
+    for (int i = 0; i < 2; i++) {
+        fake_order(&f->fake, "remove %s", gpus[i]);
+        fake_order(&f->fake, "add %s %s %s", gpus[i], bare[i], driven[i]);
+        gpup_host_driver_bound(f->host, gpus[i]);
+    }
+    until = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    for (int i = 0; i < 2; i++) {
+        while (!gpu(f, gpus[i]) || gpu(f, gpus[i])->n_slots != 4 || gpu(f, gpus[i])->changing) {
+            g_assert_cmpint(g_get_monotonic_time(), <, until);
+            g_main_context_iteration(NULL, TRUE);
+        }
+    }
+    g_assert_cmpuint(gpup_host_problems(f->host)->len, ==, 0);
+}
 
 static bool has_type(struct fixture *f, const char *vf, const char *type)
 {
@@ -476,6 +516,7 @@ int main(int argc, char **argv)
         {"/host/driver-late", driver_late_at_boot},
         {"/host/cannot-be-stored", cannot_be_stored},
         {"/host/driver-loaded-anew", driver_loaded_anew},
+        {"/host/driver-comes-late", driver_comes_late},
         {"/host/service-late", service_is_late},
         {"/host/partitioned-meanwhile", partitioned_meanwhile},
         {"/host/whole", whole},
