@@ -311,7 +311,7 @@ static void add_manager(struct standin *s)
 /* In the bus daemon before its exec: a test that aborts leaves none behind. (GTestDBus does.) */
 static void die_with_parent(gpointer data)
 {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 
 static void start_bus(struct standin *s)
@@ -384,7 +384,7 @@ void standin_down(struct standin *s)
     if (!g_dbus_connection_is_closed(s->connection))
         g_dbus_connection_close_sync(s->connection, NULL, NULL);
     g_clear_object(&s->connection);
-    g_subprocess_force_exit(s->bus);
+    g_subprocess_send_signal(s->bus, SIGTERM); /* it takes its socket away */
     g_subprocess_wait(s->bus, NULL, NULL);
     g_clear_object(&s->bus);
     g_free(s->address);
