@@ -27,15 +27,17 @@ static void set_up(struct fixture *f, gconstpointer data)
 
 static void tear_down(struct fixture *f, gconstpointer data)
 {
-    static const char *const names[] = {"events", "events.damaged", "health"};
+    GDir *dir;
 
     gpup_events_free(f->events);
     gpup_health_free(f->health);
-    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
-        g_autofree char *path = g_build_filename(f->dir, names[i], NULL);
+    dir = g_dir_open(f->dir, 0, NULL);
+    for (const char *name = g_dir_read_name(dir); name; name = g_dir_read_name(dir)) {
+        g_autofree char *path = g_build_filename(f->dir, name, NULL);
 
         g_remove(path);
     }
+    g_dir_close(dir);
     g_rmdir(f->dir);
     g_free(f->dir);
     g_free(f->path);
