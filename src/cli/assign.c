@@ -3,8 +3,6 @@
 #include "cli/cli.h"
 #include "core/adapter.h"
 
-#define ACTION "org.gpup1.adapter"
-
 /* What to ask for, as typed. Options that are no words stay as the shell gave them: their names
  * need no conversion from the locale, hence G_OPTION_ARG_FILENAME. */
 struct options {
@@ -17,8 +15,19 @@ struct options {
 struct effect {
     gboolean live, restart, dry_run;
     char *timeout;
-    guint64 seconds;
+    guint32 seconds;
 };
+
+#define OPTION_RESTART(e)                                                                          \
+    {                                                                                              \
+        "restart", 0, 0, G_OPTION_ARG_NONE, &(e).restart,                                          \
+            "If it runs, shut it down and start it again", NULL                                    \
+    }
+#define OPTION_TIMEOUT(e)                                                                          \
+    {                                                                                              \
+        "timeout", 0, 0, G_OPTION_ARG_FILENAME, &(e).timeout,                                      \
+            "How long that waits for the guest (default: 60)", "SECONDS"                           \
+    }
 
 static int check_effect(const struct cli_args *args, struct effect *e)
 {
@@ -26,10 +35,7 @@ static int check_effect(const struct cli_args *args, struct effect *e)
         return cli_usage_error(args, "--live changes it while it runs: without --restart");
     if (e->timeout && !e->restart)
         return cli_usage_error(args, "--timeout goes with --restart");
-    if (e->timeout &&
-        !g_ascii_string_to_unsigned(e->timeout, 10, 1, G_MAXUINT32, &e->seconds, NULL))
-        return cli_usage_error(args, "'%s' is not a number of seconds", e->timeout);
-    return CLI_GO_ON;
+    return cli_parse_seconds(args, e->timeout, &e->seconds);
 }
 
 static GVariant *effect_options(const struct effect *e, gboolean force)
@@ -41,9 +47,7 @@ static GVariant *effect_options(const struct effect *e, gboolean force)
     cli_option_bool(&options, "force", force);
     cli_option_bool(&options, "live", e->live);
     cli_option_bool(&options, "restart", e->restart);
-    if (e->seconds > 0)
-        g_variant_builder_add(&options, "{sv}", "timeout",
-                              g_variant_new_uint32((guint32)e->seconds));
+    cli_option_number(&options, "timeout", e->seconds);
     return g_variant_builder_end(&options);
 }
 
@@ -90,6 +94,7 @@ static int assign(const struct cli_bus *bus, const char *vm, const struct option
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) lines = NULL;
     GVariantBuilder adapter;
+    gboolean done;
 
     g_variant_builder_init(&adapter, G_VARIANT_TYPE_VARDICT);
     add_text(&adapter, "kind", o->kind);
@@ -97,12 +102,10 @@ static int assign(const struct cli_bus *bus, const char *vm, const struct option
     add_text(&adapter, "display", o->display);
     for (int r = 0; r < GPUP_RESOURCES; r++)
         add_text(&adapter, gpup_resource_name((enum gpup_resource)r), o->request[r]);
-    if (!gpup_manager_call_assign_sync(bus->manager, vm, g_variant_builder_end(&adapter),
-                                       effect_options(e, o->force), CLI_CALL_FLAGS,
-                                       CLI_CALL_TIMEOUT, &lines, NULL, &error))
-        return cli_bus_error(error, ACTION);
-    cli_print_lines(lines, e->dry_run);
-    return GPUP_EXIT_DONE;
+    done = gpup_manager_call_assign_sync(bus->manager, vm, g_variant_builder_end(&adapter),
+                                         effect_options(e, o->force), CLI_CALL_FLAGS,
+                                         CLI_CALL_TIMEOUT, &lines, NULL, &error);
+    return cli_bus_outcome(done, lines, e->dry_run, error, CLI_ACTION_ADAPTER);
 }
 
 static int run(struct cli_args *args, const struct options *o, struct effect *e)
@@ -113,7 +116,6 @@ static int run(struct cli_args *args, const struct options *o, struct effect *e)
 
     if (code == CLI_GO_ON)
         code = check_effect(args, e);
-
     if (code == CLI_GO_ON)
         code = cli_bus_load(&bus);
     if (code != GPUP_EXIT_DONE)
@@ -149,12 +151,9 @@ int cli_assign(struct cli_args *args)
          NULL},
         {"live", 0, 0, G_OPTION_ARG_NONE, &e.live, "If it runs, change what it has now as well",
          NULL},
-        {"restart", 0, 0, G_OPTION_ARG_NONE, &e.restart,
-         "If it runs, shut it down and start it again", NULL},
-        {"timeout", 0, 0, G_OPTION_ARG_FILENAME, &e.timeout,
-         "How long that waits for the guest (default: 60)", "SECONDS"},
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &e.dry_run, "Say what would be done, change nothing",
-         NULL},
+        OPTION_RESTART(e),
+        OPTION_TIMEOUT(e),
+        CLI_OPTION_DRY_RUN(&e.dry_run),
         {0},
     };
     int code = cli_parse(args, entries, 1, 1);
@@ -171,27 +170,23 @@ static int unassign(const char *vm, const struct effect *e)
     g_auto(cli_bus) bus = {0};
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) lines = NULL;
+    gboolean done;
     int code = cli_bus_connect(&bus);
 
     if (code != GPUP_EXIT_DONE)
         return code;
-    if (!gpup_manager_call_unassign_sync(bus.manager, vm, effect_options(e, FALSE), CLI_CALL_FLAGS,
-                                         CLI_CALL_TIMEOUT, &lines, NULL, &error))
-        return cli_bus_error(error, ACTION);
-    cli_print_lines(lines, e->dry_run);
-    return GPUP_EXIT_DONE;
+    done = gpup_manager_call_unassign_sync(bus.manager, vm, effect_options(e, FALSE),
+                                           CLI_CALL_FLAGS, CLI_CALL_TIMEOUT, &lines, NULL, &error);
+    return cli_bus_outcome(done, lines, e->dry_run, error, CLI_ACTION_ADAPTER);
 }
 
 int cli_unassign(struct cli_args *args)
 {
     struct effect e = {0};
     const GOptionEntry entries[] = {
-        {"restart", 0, 0, G_OPTION_ARG_NONE, &e.restart,
-         "If it runs, shut it down and start it again", NULL},
-        {"timeout", 0, 0, G_OPTION_ARG_FILENAME, &e.timeout,
-         "How long that waits for the guest (default: 60)", "SECONDS"},
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &e.dry_run, "Say what would be done, change nothing",
-         NULL},
+        OPTION_RESTART(e),
+        OPTION_TIMEOUT(e),
+        CLI_OPTION_DRY_RUN(&e.dry_run),
         {0},
     };
     int code = cli_parse(args, entries, 1, 1);

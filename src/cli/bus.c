@@ -244,8 +244,17 @@ void cli_option_bool(GVariantBuilder *options, const char *name, gboolean value)
         g_variant_builder_add(options, "{sv}", name, g_variant_new_boolean(TRUE));
 }
 
-void cli_print_lines(char *const *lines, gboolean dry_run)
+void cli_option_number(GVariantBuilder *options, const char *name, guint32 value)
 {
+    if (value > 0)
+        g_variant_builder_add(options, "{sv}", name, g_variant_new_uint32(value));
+}
+
+int cli_bus_outcome(gboolean done, char *const *lines, gboolean dry_run, const GError *error,
+                    const char *action)
+{
+    if (!done)
+        return cli_bus_error(error, action);
     for (; lines && *lines; lines++) {
         g_autofree char *clean = cli_clean(*lines);
 
@@ -253,4 +262,5 @@ void cli_print_lines(char *const *lines, gboolean dry_run)
     }
     if (dry_run)
         puts("Dry run: nothing was changed.");
+    return GPUP_EXIT_DONE;
 }

@@ -37,10 +37,18 @@ char *cli_partition_short_name(const struct cli_bus *bus, const char *name);
 /* What this host does not offer and what is wrong with libvirt, as notes. */
 void cli_bus_notes(const struct cli_bus *bus);
 
-/* For a{sv} of options: adds `name` when it is set. */
+/* For a{sv} of options: adds `name` when it is set (a number: when it is not 0). */
 void cli_option_bool(GVariantBuilder *options, const char *name, gboolean value);
-/* What a method that changes something said. */
-void cli_print_lines(char *const *lines, gboolean dry_run);
+void cli_option_number(GVariantBuilder *options, const char *name, guint32 value);
+/* Prints what a method that changes something said, or why it failed. Its exit code. action: as for
+ * cli_bus_error(). */
+int cli_bus_outcome(gboolean done, char *const *lines, gboolean dry_run, const GError *error,
+                    const char *action);
+
+/* The polkit actions that methods need. */
+#define CLI_ACTION_ADAPTER   "org.gpup1.adapter"
+#define CLI_ACTION_PARTITION "org.gpup1.partition"
+#define CLI_ACTION_START     "org.gpup1.start"
 
 /* How methods that change something are called: they may ask for a password and take long. */
 #define CLI_CALL_FLAGS   G_DBUS_CALL_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION

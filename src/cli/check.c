@@ -128,7 +128,7 @@ static void print_finding(const struct gpup_finding *f)
 
     printf("%-5s ", gpup_finding_level_name(f->level));
     if (f->gpu)
-        printf("%s ", gpup_pci_short(f->gpu));
+        printf("%s ", gpup_short_id(f->gpu));
     puts(text);
     if (fix)
         printf("      %s\n", fix);
@@ -146,7 +146,7 @@ static void print_ok(GPtrArray *findings, const char *gpu)
         if (f->level != GPUP_FINDING_OK || g_strcmp0(f->gpu, gpu) != 0)
             continue;
         if (!*separator)
-            printf("ok    %s%s", gpu ? gpup_pci_short(gpu) : "", gpu ? " " : "");
+            printf("ok    %s%s", gpu ? gpup_short_id(gpu) : "", gpu ? " " : "");
         printf("%s%s", separator, text);
         separator = ", ";
     }
@@ -190,7 +190,7 @@ int cli_check(struct cli_args *args)
     g_autofree char *dev = NULL;
     g_autoptr(GPtrArray) findings = NULL;
     const GOptionEntry entries[] = {
-        {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
+        CLI_OPTION_JSON(&as_json),
         {"root", 0, 0, G_OPTION_ARG_FILENAME, &root,
          "Look at the system below this folder, without its gpupd", "DIR"},
         {0},

@@ -33,6 +33,26 @@ struct cli_args {
  */
 int cli_parse(struct cli_args *args, const GOptionEntry *entries, int min, int max);
 
+/* Options that several commands have, for the entries of cli_parse(): a gboolean each. */
+#define CLI_OPTION_JSON(to)                                                                        \
+    {                                                                                              \
+        "json", 0, 0, G_OPTION_ARG_NONE, to, "Print JSON", NULL                                    \
+    }
+#define CLI_OPTION_DRY_RUN(to)                                                                     \
+    {                                                                                              \
+        "dry-run", 0, 0, G_OPTION_ARG_NONE, to, "Say what would be done, change nothing", NULL     \
+    }
+
+struct cli_list_options {
+    gboolean names, as_json; /* not both */
+};
+/* cli_parse() for a command that lists. names_help: what --name prints. */
+int cli_parse_list(struct cli_args *args, const char *names_help, struct cli_list_options *options);
+
+/* The value of an option that is a number of seconds, at least 1; NULL: 0. CLI_GO_ON or the exit
+ * code. */
+int cli_parse_seconds(const struct cli_args *args, const char *text, guint32 *seconds);
+
 /* The name in `names` that `word` is most likely a mistyping of, or NULL. */
 const char *cli_nearest(const char *word, const char *const *names);
 

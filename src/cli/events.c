@@ -131,7 +131,7 @@ int cli_events(struct cli_args *args)
         {"gpu", 0, 0, G_OPTION_ARG_FILENAME, &o.gpu, "Only about this GPU", "GPU"},
         {"lines", 'n', 0, G_OPTION_ARG_FILENAME, &o.lines,
          "The last so many (default: 20; at most 1000 are kept)", "N"},
-        {"json", 0, 0, G_OPTION_ARG_NONE, &o.as_json, "Print JSON", NULL},
+        CLI_OPTION_JSON(&o.as_json),
         {0},
     };
     guint64 limit = DEFAULT_LIMIT;

@@ -67,7 +67,7 @@ int cli_explain(struct cli_args *args)
     g_autofree char *summary = NULL;
     gboolean as_json = FALSE;
     const GOptionEntry entries[] = {
-        {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
+        CLI_OPTION_JSON(&as_json),
         {0},
     };
     int code = cli_parse(args, entries, 1, 1);

@@ -108,33 +108,36 @@ void cli_gpus_json(JsonBuilder *json, const struct cli_bus *bus)
     json_builder_end_array(json);
 }
 
+static void print_json(const struct cli_bus *bus)
+{
+    g_autoptr(JsonBuilder) json = cli_json_new();
+
+    cli_gpus_json(json, bus);
+    cli_json_print(json);
+}
+
+static void print_names(const struct cli_bus *bus)
+{
+    for (guint i = 0; i < bus->gpus->len; i++)
+        puts(cli_text(gpup_gpu_get_short_id(bus->gpus->pdata[i])));
+}
+
 int cli_gpu_list(struct cli_args *args)
 {
     g_auto(cli_bus) bus = {0};
-    gboolean as_json = FALSE, names = FALSE;
-    const GOptionEntry entries[] = {
-        {"name", 0, 0, G_OPTION_ARG_NONE, &names, "Print the short ids only, one a line", NULL},
-        {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
-        {0},
-    };
-    int code = cli_parse(args, entries, 0, 0);
+    struct cli_list_options o = {0};
+    int code = cli_parse_list(args, "Print the short ids only, one a line", &o);
 
-    if (code == CLI_GO_ON && names && as_json)
-        return cli_usage_error(args, "--name and --json do not go together");
     if (code == CLI_GO_ON)
         code = cli_bus_load(&bus);
     if (!bus.gpus)
         return code;
-    for (guint i = 0; names && i < bus.gpus->len; i++)
-        puts(cli_text(gpup_gpu_get_short_id(bus.gpus->pdata[i])));
-    if (as_json) {
-        g_autoptr(JsonBuilder) json = cli_json_new();
-
-        cli_gpus_json(json, &bus);
-        cli_json_print(json);
-    } else if (!names) {
+    if (o.as_json)
+        print_json(&bus);
+    else if (o.names)
+        print_names(&bus);
+    else
         cli_gpu_table(&bus);
-    }
     return GPUP_EXIT_DONE;
 }
 
@@ -233,7 +236,7 @@ static void show_resources(GpupGPU *gpu)
     cli_table_print(table);
 }
 
-static GVariant *health_of(GpupGPU *gpu)
+GVariant *cli_gpu_health(GpupGPU *gpu)
 {
     GVariant *health = NULL;
 
@@ -299,7 +302,7 @@ static void show(const struct cli_bus *bus, GpupGPU *gpu)
 {
     g_autofree char *mode = mode_text(gpu);
     g_autofree char *counts = counts_text(gpu);
-    g_autoptr(GVariant) health = health_of(gpu);
+    g_autoptr(GVariant) health = cli_gpu_health(gpu);
     g_autofree char *trouble = health ? health_text(health) : NULL;
 
     printf("%s  %s  %s  %s isolation\n", cli_text(gpup_gpu_get_short_id(gpu)),
@@ -324,7 +327,7 @@ int cli_gpu_show(struct cli_args *args)
     g_auto(cli_bus) bus = {0};
     gboolean as_json = FALSE;
     const GOptionEntry entries[] = {
-        {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
+        CLI_OPTION_JSON(&as_json),
         {0},
     };
     GpupGPU *gpu = NULL;
@@ -338,7 +341,7 @@ int cli_gpu_show(struct cli_args *args)
         return code;
     if (as_json) {
         g_autoptr(JsonBuilder) json = cli_json_new();
-        g_autoptr(GVariant) health = health_of(gpu);
+        g_autoptr(GVariant) health = cli_gpu_health(gpu);
 
         cli_json_object(json, "gpu");
         cli_gpu_json(json, gpu);

@@ -60,8 +60,11 @@ static const struct ps_parameter all[REFUSED_END + 1] = {
     {0},
 };
 
+struct call;
+
 struct cmdlet {
     struct cli_command command;
+    int (*act)(struct call *call, const struct cli_args *args); /* gpupd's state is loaded */
     bool is_about_gpus, has_amounts, changes, adds;
 };
 
@@ -212,7 +215,7 @@ static int set_gpu(struct call *call, GpupGPU *gpu, guint count)
         return code;
     if (!gpup_gpu_call_set_partition_count_sync(gpu, count, options_of(call), CLI_CALL_FLAGS,
                                                 CLI_CALL_TIMEOUT, &lines, NULL, &error))
-        return cli_bus_error(error, "org.gpup1.partition");
+        return cli_bus_error(error, CLI_ACTION_PARTITION);
     print_lines(call, lines);
     return GPUP_EXIT_DONE;
 }
@@ -259,7 +262,7 @@ static int add_vms(struct call *call, const char *word, GPtrArray *chosen)
             g_ptr_array_add(chosen, g_object_ref(vm));
     }
     if (has_wildcard(word) && chosen->len == before)
-        return cli_fail("no VM is called like '%s'", word);
+        return cli_fail("no VM is called like '%s': gpup vm list shows the VMs there are", word);
     if (has_wildcard(word) || chosen->len == before + 1)
         return GPUP_EXIT_DONE;
     g_ptr_array_set_size(chosen, (gint)before); /* two that differ by case, or a UUID */
@@ -413,7 +416,7 @@ static int change_one(struct call *call, GpupVM *vm,
     if (!gpup_manager_call_assign_sync(call->bus.manager, name, g_variant_builder_end(&adapter),
                                        options_of(call), CLI_CALL_FLAGS, CLI_CALL_TIMEOUT, &lines,
                                        NULL, &error))
-        return cli_bus_error(error, "org.gpup1.adapter");
+        return cli_bus_error(error, CLI_ACTION_ADAPTER);
     print_lines(call, lines);
     return GPUP_EXIT_DONE;
 }
@@ -429,7 +432,7 @@ static int remove_one(struct call *call, GpupVM *vm)
         return code;
     if (!gpup_manager_call_unassign_sync(call->bus.manager, name, options_of(call), CLI_CALL_FLAGS,
                                          CLI_CALL_TIMEOUT, &lines, NULL, &error))
-        return cli_bus_error(error, "org.gpup1.adapter");
+        return cli_bus_error(error, CLI_ACTION_ADAPTER);
     print_lines(call, lines);
     if (ps_is_set(&call->parameters[PASSTHRU])) /* as it was loaded: what was removed */
         hyperv_print_adapter(&call->bus, vm);
@@ -496,60 +499,45 @@ static int remove_adapters(struct call *call, const struct cli_args *args)
 
 static int run(struct cli_args *args);
 
-static const struct {
-    struct cmdlet cmdlet;
-    int (*act)(struct call *call, const struct cli_args *args);
-} cmdlets[] = {
-    {{{"Get-VMHostPartitionableGpu", "", "Lists the GPUs: gpup gpu list.", run},
-      true,
-      false,
-      false},
-     get_gpus},
-    {{{"Set-VMHostPartitionableGpu", "", "Cuts a GPU into partitions: gpup gpu partition.", run},
-      true,
-      false,
-      true},
-     set_gpus},
-    {{{"Add-VMGpuPartitionAdapter", "", "Gives VMs an adapter: gpup assign.", run},
-      false,
-      true,
-      true,
-      true},
-     add_adapters},
-    {{{"Set-VMGpuPartitionAdapter", "", "Changes what VMs' adapters ask for: gpup assign.", run},
-      false,
-      true,
-      true},
-     set_adapters},
-    {{{"Get-VMGpuPartitionAdapter", "", "Shows VMs' adapters: gpup vm show.", run},
-      false,
-      false,
-      false},
-     get_adapters},
-    {{{"Remove-VMGpuPartitionAdapter", "", "Takes VMs' adapters away: gpup unassign.", run},
-      false,
-      false,
-      true},
-     remove_adapters},
+static const struct cmdlet cmdlets[] = {
+    {.command = {"Get-VMHostPartitionableGpu", "", "Lists the GPUs: gpup gpu list.", run},
+     .act = get_gpus,
+     .is_about_gpus = true},
+    {.command = {"Set-VMHostPartitionableGpu", "",
+                 "Cuts a GPU into partitions: gpup gpu partition.", run},
+     .act = set_gpus,
+     .is_about_gpus = true,
+     .changes = true},
+    {.command = {"Add-VMGpuPartitionAdapter", "", "Gives VMs an adapter: gpup assign.", run},
+     .act = add_adapters,
+     .has_amounts = true,
+     .changes = true,
+     .adds = true},
+    {.command = {"Set-VMGpuPartitionAdapter", "",
+                 "Changes what VMs' adapters ask for: gpup assign.", run},
+     .act = set_adapters,
+     .has_amounts = true,
+     .changes = true},
+    {.command = {"Get-VMGpuPartitionAdapter", "", "Shows VMs' adapters: gpup vm show.", run},
+     .act = get_adapters},
+    {.command = {"Remove-VMGpuPartitionAdapter", "", "Takes VMs' adapters away: gpup unassign.",
+                 run},
+     .act = remove_adapters,
+     .changes = true},
 };
 
 static int run(struct cli_args *args)
 {
-    struct call call = {0};
-    int code = GPUP_EXIT_USAGE;
+    /* the command is its cmdlet's first member: no other is run here */
+    struct call call = {.cmdlet = (const struct cmdlet *)args->command};
+    int code;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(cmdlets); i++) {
-        if (&cmdlets[i].cmdlet.command != args->command)
-            continue;
-        call.cmdlet = &cmdlets[i].cmdlet;
-        choose_parameters(&call);
-        code = ps_parse(args, call.parameters);
-        if (code == CLI_GO_ON)
-            code = cli_bus_load(&call.bus);
-        else
-            break;
+    choose_parameters(&call);
+    code = ps_parse(args, call.parameters);
+    if (code == CLI_GO_ON) {
+        code = cli_bus_load(&call.bus);
         if (code == GPUP_EXIT_DONE)
-            code = cmdlets[i].act(&call, args);
+            code = call.cmdlet->act(&call, args);
     }
     ps_clear(call.parameters);
     cli_bus_clear(&call.bus);
@@ -561,8 +549,8 @@ const struct cli_command *cli_cmdlet(const char *word)
     g_autofree char *plain = ps_plain_dashes(word);
 
     for (size_t i = 0; i < G_N_ELEMENTS(cmdlets); i++) {
-        if (g_ascii_strcasecmp(plain, cmdlets[i].cmdlet.command.name) == 0)
-            return &cmdlets[i].cmdlet.command;
+        if (g_ascii_strcasecmp(plain, cmdlets[i].command.name) == 0)
+            return &cmdlets[i].command;
     }
     return NULL;
 }
@@ -570,5 +558,5 @@ const struct cli_command *cli_cmdlet(const char *word)
 void cli_cmdlet_names(GPtrArray *names)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(cmdlets); i++)
-        g_ptr_array_add(names, (gpointer)cmdlets[i].cmdlet.command.name);
+        g_ptr_array_add(names, (gpointer)cmdlets[i].command.name);
 }

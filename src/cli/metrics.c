@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/bus.h"
 #include "cli/cli.h"
+#include "cli/gpu.h"
 #include "cli/values.h"
+#include "core/units.h"
 
 #include <glib/gstdio.h>
 #include <stdio.h>
@@ -27,7 +29,7 @@ struct family {
     guint64 divisor; /* of that value: 10^9 for nanoseconds as seconds */
 };
 
-#define NS G_USEC_PER_SEC *G_GUINT64_CONSTANT(1000)
+#define NS_PER_S G_GUINT64_CONSTANT(1000000000)
 
 enum {
     UP,
@@ -91,10 +93,10 @@ static const struct family usage_families[] = {
     {"gpup_vm_memory_used_bytes", GAUGE, "bytes", "GPU memory that the VM uses.", "vram-used", 1},
     {"gpup_vm_memory_peak_bytes", GAUGE, "bytes", "The most that it has used.", "vram-peak", 1},
     {"gpup_vm_gpu_time_seconds", COUNTER, "seconds", "Time of the whole GPU that the VM used.",
-     "gpu-time", NS},
+     "gpu-time", NS_PER_S},
     {"gpup_vm_waiting_seconds", COUNTER, "seconds",
      "Time for which commands of the VM were held back for others or for its maximum.", "gpu-wait",
-     NS},
+     NS_PER_S},
     {"gpup_vm_memory_refusals", COUNTER, "", "Requests beyond its memory.", "refused", 1},
     {"gpup_vm_command_refusals", COUNTER, "", "Its command streams that were not valid.",
      "stream-errors", 1},
@@ -238,11 +240,7 @@ static void add_health(GString *text, const struct cli_bus *bus)
     g_autoptr(GPtrArray) labels = g_ptr_array_new_with_free_func(g_free);
 
     for (guint i = 0; i < bus->gpus->len; i++) {
-        GVariant *one = NULL;
-
-        gpup_gpu_call_get_health_sync(bus->gpus->pdata[i], CLI_READ_FLAGS, CLI_READ_TIMEOUT, &one,
-                                      NULL, NULL);
-        g_ptr_array_add(health, one);
+        g_ptr_array_add(health, cli_gpu_health(bus->gpus->pdata[i]));
         g_ptr_array_add(labels, gpu_labels(bus->gpus->pdata[i], false));
     }
     add_numbers(text, health_families, G_N_ELEMENTS(health_families), health, labels);
@@ -277,7 +275,7 @@ static void add_grants(GString *text, GPtrArray *partitions, GPtrArray *labels)
                 add_sample(text, &vm_families[f], labels->pdata[i],
                            f == VM_COMPUTE_MIN ? grant.share[GPUP_COMPUTE].min
                                                : grant.share[GPUP_COMPUTE].cap,
-                           1000000);
+                           GPUP_PPM_FULL);
         }
     }
 }

@@ -35,9 +35,7 @@ static int parse_error(const struct cli_args *args, const GOptionEntry *entries,
         g_ptr_array_add(names, (gpointer)e->long_name);
     g_ptr_array_add(names, (gpointer) "help");
     g_ptr_array_add(names, NULL);
-    if (!g_error_matches(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION))
-        return cli_usage_error(args, "%s", error->message);
-    if (!option)
+    if (!g_error_matches(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION) || !option)
         return cli_usage_error(args, "%s", error->message);
     nearest = g_str_has_prefix(option, "--")
                   ? cli_nearest(option + 2, (const char *const *)names->pdata)
@@ -77,5 +75,29 @@ int cli_parse(struct cli_args *args, const GOptionEntry *entries, int min, int m
         if (*args->argv[i] == '\0')
             return cli_usage_error(args, "an empty argument names nothing");
     }
+    return CLI_GO_ON;
+}
+
+int cli_parse_list(struct cli_args *args, const char *names_help, struct cli_list_options *options)
+{
+    const GOptionEntry entries[] = {
+        {"name", 0, 0, G_OPTION_ARG_NONE, &options->names, names_help, NULL},
+        CLI_OPTION_JSON(&options->as_json),
+        {0},
+    };
+    int code = cli_parse(args, entries, 0, 0);
+
+    if (code == CLI_GO_ON && options->names && options->as_json)
+        return cli_usage_error(args, "--name and --json do not go together");
+    return code;
+}
+
+int cli_parse_seconds(const struct cli_args *args, const char *text, guint32 *seconds)
+{
+    guint64 value = 0;
+
+    if (text && !g_ascii_string_to_unsigned(text, 10, 1, G_MAXUINT32, &value, NULL))
+        return cli_usage_error(args, "'%s' is not a number of seconds", text);
+    *seconds = (guint32)value;
     return CLI_GO_ON;
 }

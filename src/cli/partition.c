@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ACTION "org.gpup1.partition"
-
 /* What one partition of a count gets, in the order of enum gpup_resource. */
 struct given {
     guint32 count;
@@ -103,16 +101,15 @@ static int set_count(GpupGPU *gpu, guint count, gboolean power_off_vms, gboolean
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) lines = NULL;
     GVariantBuilder options;
+    gboolean done;
 
     g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
     cli_option_bool(&options, "dry-run", dry_run);
     cli_option_bool(&options, "power-off-vms", power_off_vms);
-    if (!gpup_gpu_call_set_partition_count_sync(gpu, count, g_variant_builder_end(&options),
-                                                CLI_CALL_FLAGS, CLI_CALL_TIMEOUT, &lines, NULL,
-                                                &error))
-        return cli_bus_error(error, ACTION);
-    cli_print_lines(lines, dry_run);
-    return GPUP_EXIT_DONE;
+    done = gpup_gpu_call_set_partition_count_sync(gpu, count, g_variant_builder_end(&options),
+                                                  CLI_CALL_FLAGS, CLI_CALL_TIMEOUT, &lines, NULL,
+                                                  &error);
+    return cli_bus_outcome(done, lines, dry_run, error, CLI_ACTION_PARTITION);
 }
 
 struct options {
@@ -148,8 +145,7 @@ int cli_gpu_partition(struct cli_args *args)
         {"json", 0, 0, G_OPTION_ARG_NONE, &o.as_json, "Print JSON (with --list)", NULL},
         {"power-off-vms", 0, 0, G_OPTION_ARG_NONE, &o.power_off_vms,
          "Power off the VMs that use its partitions first", NULL},
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &o.dry_run, "Say what would be done, change nothing",
-         NULL},
+        CLI_OPTION_DRY_RUN(&o.dry_run),
         {0},
     };
     GpupGPU *gpu = NULL;

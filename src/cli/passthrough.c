@@ -1,25 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/bus.h"
 #include "cli/cli.h"
-#include "cli/values.h"
 
 #include <string.h>
-
-#define ACTION "org.gpup1.partition"
 
 static int set(GpupGPU *gpu, gboolean on, gboolean dry_run)
 {
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) lines = NULL;
     GVariantBuilder options;
+    gboolean done;
 
     g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
     cli_option_bool(&options, "dry-run", dry_run);
-    if (!gpup_gpu_call_set_passthrough_sync(gpu, on, g_variant_builder_end(&options),
-                                            CLI_CALL_FLAGS, CLI_CALL_TIMEOUT, &lines, NULL, &error))
-        return cli_bus_error(error, ACTION);
-    cli_print_lines(lines, dry_run);
-    return GPUP_EXIT_DONE;
+    done =
+        gpup_gpu_call_set_passthrough_sync(gpu, on, g_variant_builder_end(&options), CLI_CALL_FLAGS,
+                                           CLI_CALL_TIMEOUT, &lines, NULL, &error);
+    return cli_bus_outcome(done, lines, dry_run, error, CLI_ACTION_PARTITION);
 }
 
 int cli_gpu_passthrough(struct cli_args *args)
@@ -27,8 +24,7 @@ int cli_gpu_passthrough(struct cli_args *args)
     g_auto(cli_bus) bus = {0};
     gboolean dry_run = FALSE;
     const GOptionEntry entries[] = {
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "Say what would be done, change nothing",
-         NULL},
+        CLI_OPTION_DRY_RUN(&dry_run),
         {0},
     };
     GpupGPU *gpu = NULL;

@@ -2,16 +2,6 @@
 #include "cli/bus.h"
 #include "cli/cli.h"
 
-#define ACTION "org.gpup1.start"
-
-static int finish(gboolean done, char *const *lines, const GError *error, gboolean dry_run)
-{
-    if (!done)
-        return cli_bus_error(error, ACTION);
-    cli_print_lines(lines, dry_run);
-    return GPUP_EXIT_DONE;
-}
-
 int cli_vm_start(struct cli_args *args)
 {
     g_auto(cli_bus) bus = {0};
@@ -19,8 +9,7 @@ int cli_vm_start(struct cli_args *args)
     g_auto(GStrv) lines = NULL;
     gboolean dry_run = FALSE, done;
     const GOptionEntry entries[] = {
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "Say what would be done, change nothing",
-         NULL},
+        CLI_OPTION_DRY_RUN(&dry_run),
         {0},
     };
     GVariantBuilder options;
@@ -35,27 +24,20 @@ int cli_vm_start(struct cli_args *args)
     done =
         gpup_manager_call_start_vm_sync(bus.manager, args->argv[1], g_variant_builder_end(&options),
                                         CLI_CALL_FLAGS, CLI_CALL_TIMEOUT, &lines, NULL, &error);
-    return finish(done, lines, error, dry_run);
+    return cli_bus_outcome(done, lines, dry_run, error, CLI_ACTION_START);
 }
 
 struct stop_options {
     gboolean power_off, dry_run;
     char *timeout;
-    guint seconds;
+    guint32 seconds;
 };
 
 static int check_stop(const struct cli_args *args, struct stop_options *o)
 {
-    guint64 value;
-
-    if (!o->timeout)
-        return CLI_GO_ON;
-    if (o->power_off)
+    if (o->timeout && o->power_off)
         return cli_usage_error(args, "--power-off does not wait: it does not go with --timeout");
-    if (!g_ascii_string_to_unsigned(o->timeout, 10, 1, G_MAXUINT32, &value, NULL))
-        return cli_usage_error(args, "'%s' is not a number of seconds", o->timeout);
-    o->seconds = (guint)value;
-    return CLI_GO_ON;
+    return cli_parse_seconds(args, o->timeout, &o->seconds);
 }
 
 static int stop(struct cli_args *args, struct stop_options *o)
@@ -74,12 +56,11 @@ static int stop(struct cli_args *args, struct stop_options *o)
     g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
     cli_option_bool(&options, "dry-run", o->dry_run);
     cli_option_bool(&options, "power-off", o->power_off);
-    if (o->seconds > 0)
-        g_variant_builder_add(&options, "{sv}", "timeout", g_variant_new_uint32(o->seconds));
+    cli_option_number(&options, "timeout", o->seconds);
     done =
         gpup_manager_call_stop_vm_sync(bus.manager, args->argv[1], g_variant_builder_end(&options),
                                        CLI_CALL_FLAGS, CLI_CALL_TIMEOUT, &lines, NULL, &error);
-    return finish(done, lines, error, o->dry_run);
+    return cli_bus_outcome(done, lines, o->dry_run, error, CLI_ACTION_START);
 }
 
 int cli_vm_stop(struct cli_args *args)
@@ -90,8 +71,7 @@ int cli_vm_stop(struct cli_args *args)
          "Pull the plug instead of asking the guest", NULL},
         {"timeout", 0, 0, G_OPTION_ARG_FILENAME, &o.timeout,
          "How long to wait for the guest (default: 60)", "SECONDS"},
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &o.dry_run, "Say what would be done, change nothing",
-         NULL},
+        CLI_OPTION_DRY_RUN(&o.dry_run),
         {0},
     };
     int code = cli_parse(args, entries, 1, 1);

@@ -2,7 +2,6 @@
 #include "cli/bus.h"
 #include "cli/cli.h"
 #include "cli/gpu.h"
-#include "cli/values.h"
 
 static int rescan(cli_bus *bus, const char *forget, gboolean dry_run)
 {
@@ -21,10 +20,7 @@ static int rescan(cli_bus *bus, const char *forget, gboolean dry_run)
     else
         done = gpup_manager_call_rescan_sync(bus->manager, options, CLI_CALL_FLAGS,
                                              CLI_CALL_TIMEOUT, &lines, NULL, &error);
-    if (!done)
-        return cli_bus_error(error, "org.gpup1.partition");
-    cli_print_lines(lines, dry_run);
-    return GPUP_EXIT_DONE;
+    return cli_bus_outcome(done, lines, dry_run, error, CLI_ACTION_PARTITION);
 }
 
 int cli_rescan(struct cli_args *args)
@@ -36,8 +32,7 @@ int cli_rescan(struct cli_args *args)
     const GOptionEntry entries[] = {
         {"forget", 0, 0, G_OPTION_ARG_FILENAME, &forget,
          "Drop what is stored for a GPU that is not here any more", "KEY"},
-        {"dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "Say what would be done, change nothing",
-         NULL},
+        CLI_OPTION_DRY_RUN(&dry_run),
         {0},
     };
     int code = cli_parse(args, entries, 0, 0);

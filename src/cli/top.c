@@ -44,15 +44,15 @@ static uint64_t number(GVariant *usage, const char *name)
 static struct sample *take(const struct cli_bus *bus, GpupPartition *partition)
 {
     g_autoptr(GVariant) usage = cli_partition_usage(partition);
-    GpupGPU *gpu = cli_bus_gpu(bus, gpup_partition_get_gpu(partition));
+    GpupGPU *gpu = cli_bus_gpu(bus, cli_text(gpup_partition_get_gpu(partition)));
     struct sample *s;
 
     if (!usage || g_strcmp0(gpup_partition_get_state(partition), "used") != 0)
         return NULL;
     s = g_new0(struct sample, 1);
     s->measured = g_variant_n_children(usage) > 0;
-    s->vm = g_strdup(gpup_partition_get_vm(partition));
-    s->partition = g_strdup_printf("%s/%u", gpu ? gpup_gpu_get_short_id(gpu) : "?",
+    s->vm = g_strdup(cli_text(gpup_partition_get_vm(partition)));
+    s->partition = g_strdup_printf("%s/%u", gpu ? cli_text(gpup_gpu_get_short_id(gpu)) : "?",
                                    gpup_partition_get_index(partition));
     cli_read_grant(gpup_partition_get_grant(partition), &s->grant);
     s->at_ns = number(usage, "at");
@@ -137,6 +137,8 @@ static struct rates compare(const struct sample *e, const struct sample *s)
 
 /* ---- shown ---- */
 
+#define CELLS 8 /* of a VM: as many as the table has columns */
+
 static char *share_text(bool known, uint64_t ppm)
 {
     return known ? g_strdup_printf("%.1f %%", (double)ppm / 10000) : g_strdup("-");
@@ -160,7 +162,7 @@ static char *asked_text(const struct sample *s)
     return g_strdup_printf("%s (%s to %s)", weight, min, cap);
 }
 
-static void fill_row(const struct sample *s, const struct rates *r, char *cells[8])
+static void fill_row(const struct sample *s, const struct rates *r, char *cells[CELLS])
 {
     g_autofree char *used = s->measured ? cli_amount(GPUP_VRAM, s->vram) : g_strdup("-");
     g_autofree char *granted = cli_amount(GPUP_VRAM, s->grant.share[GPUP_VRAM].cap);
@@ -184,11 +186,11 @@ static void show_table(const GPtrArray *earlier, const GPtrArray *now)
 
     for (guint i = 0; i < now->len; i++) {
         const struct rates r = compare(before(earlier, now->pdata[i]), now->pdata[i]);
-        char *cells[9] = {0};
+        char *cells[CELLS];
 
         fill_row(now->pdata[i], &r, cells);
         cli_table_add(table, (const char *const *)cells);
-        for (int k = 0; k < 8; k++)
+        for (int k = 0; k < CELLS; k++)
             g_free(cells[k]);
     }
     fputs(CLEAR_SCREEN, stdout);
@@ -207,13 +209,13 @@ static void show_lines(const GPtrArray *earlier, const GPtrArray *now)
         printf("%s no VM uses a partition\n", time);
     for (guint i = 0; i < now->len; i++) {
         const struct rates r = compare(before(earlier, now->pdata[i]), now->pdata[i]);
-        char *c[8];
+        char *c[CELLS];
 
         fill_row(now->pdata[i], &r, c);
         gpup_text_clean(c[0], false);
         printf("%s %s %s asked %s, got %s, waiting %s, memory %s, %s draws/s, %s frames/s\n", time,
                c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]);
-        for (int k = 0; k < 8; k++)
+        for (int k = 0; k < CELLS; k++)
             g_free(c[k]);
     }
 }

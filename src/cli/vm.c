@@ -83,23 +83,16 @@ static void print_names(const struct cli_bus *bus)
 int cli_vm_list(struct cli_args *args)
 {
     g_auto(cli_bus) bus = {0};
-    gboolean as_json = FALSE, names = FALSE;
-    const GOptionEntry entries[] = {
-        {"name", 0, 0, G_OPTION_ARG_NONE, &names, "Print the names only, one a line", NULL},
-        {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
-        {0},
-    };
-    int code = cli_parse(args, entries, 0, 0);
+    struct cli_list_options o = {0};
+    int code = cli_parse_list(args, "Print the names only, one a line", &o);
 
-    if (code == CLI_GO_ON && names && as_json)
-        return cli_usage_error(args, "--name and --json do not go together");
     if (code == CLI_GO_ON)
         code = cli_bus_load(&bus);
     if (!bus.gpus)
         return code;
-    if (as_json)
+    if (o.as_json)
         print_json(&bus);
-    else if (names)
+    else if (o.names)
         print_names(&bus);
     else
         print_table(&bus);
@@ -166,7 +159,7 @@ static void show_counters(GVariant *usage)
     }
 }
 
-/* "Arc B50 (03:00.0)", or the key of a GPU that is not there. */
+/* "03:00.0 Arc B50", or the key of a GPU that is not there. */
 static char *pin_text(const struct cli_bus *bus, const char *key)
 {
     GpupGPU *gpu = cli_bus_gpu(bus, key);
@@ -230,7 +223,7 @@ int cli_vm_show(struct cli_args *args)
     g_auto(cli_bus) bus = {0};
     gboolean as_json = FALSE;
     const GOptionEntry entries[] = {
-        {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "Print JSON", NULL},
+        CLI_OPTION_JSON(&as_json),
         {0},
     };
     GpupVM *vm = NULL;
