@@ -97,7 +97,9 @@ static int parse_part(enum gpup_resource r, const char *start, size_t length, bo
         return gpup_error_set(err, EINVAL, "%s: '%.20s...' is not a value", gpup_resource_name(r),
                               start);
     ret = parse_value(r, part, value, err);
-    return ret < 0 ? gpup_error_wrap(err, "%s", gpup_resource_name(r)) : 0;
+    if (ret < 0)
+        gpup_error_wrap(err, "%s", gpup_resource_name(r));
+    return ret;
 }
 
 int gpup_request_parse(enum gpup_resource r, const char *text, struct gpup_request *request,

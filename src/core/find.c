@@ -9,7 +9,7 @@
 
 const char *gpup_gpu_short_id(const struct gpup_gpu *gpu)
 {
-    return strncmp(gpu->id, "0000:", 5) == 0 ? gpu->id + 5 : gpu->id;
+    return gpup_short_id(gpu->id);
 }
 
 static bool same(const char *a, const char *b)

@@ -94,6 +94,11 @@ int gpup_policy_from_name(const char *name, enum gpup_policy *p)
     return 0;
 }
 
+const char *gpup_short_id(const char *id)
+{
+    return strncmp(id, "0000:", strlen("0000:")) == 0 ? id + strlen("0000:") : id;
+}
+
 bool gpup_slot_is_free(const struct gpup_slot *slot)
 {
     return slot->adapter[0] == '\0';

@@ -148,6 +148,9 @@ int gpup_kind_from_name(const char *name, enum gpup_kind *k);
 int gpup_display_from_name(const char *name, enum gpup_display *d);
 int gpup_policy_from_name(const char *name, enum gpup_policy *p);
 
+/* 03:00.0 for the address 0000:03:00.0; anything else as it is. Borrowed. */
+const char *gpup_short_id(const char *id);
+
 bool gpup_slot_is_free(const struct gpup_slot *slot);
 size_t gpup_gpu_free_slots(const struct gpup_gpu *gpu);
 bool gpup_gpu_count_is_valid(const struct gpup_gpu *gpu, unsigned count);

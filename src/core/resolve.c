@@ -65,7 +65,7 @@ static void suggest_minimum(struct gpup_text *way_out, const struct question *q,
     gpup_text_add(way_out, "::");
 }
 
-/* Who holds the most of what there is too little of, and how much. */
+/* Who holds what there is too little of, and how much each. */
 static void suggest_stopping(struct gpup_text *way_out, const struct gpup_gpu *gpu,
                              enum gpup_resource r)
 {
@@ -364,6 +364,25 @@ static bool is_candidate(const struct question *q, const struct gpup_gpu *gpu)
     return !q->adapter->gpu || strcmp(gpu->key, q->adapter->gpu) == 0;
 }
 
+/* Why a GPU is no candidate. */
+static void say_excluded(const struct question *q, const struct gpup_gpu *gpu,
+                         struct gpup_verdict *v)
+{
+    GPUP_AUTO_TEXT text = {0};
+    GPUP_AUTO_TEXT way_out = {0};
+
+    if (gpu->kind != q->adapter->kind) {
+        gpup_text_add(&text, "its partitions are %s, the adapter of %s is %s",
+                      gpup_kind_name(gpu->kind), q->vm, gpup_kind_name(q->adapter->kind));
+        gpup_text_add(&way_out, "gpup unassign %s, then gpup assign %s --kind %s", q->vm, q->vm,
+                      gpup_kind_name(gpu->kind));
+    } else {
+        gpup_text_add(&text, "%s is to be on another GPU only", q->vm);
+        gpup_text_add(&way_out, "gpup assign %s --gpu ''", q->vm);
+    }
+    say(v, EINVAL, &text, &way_out);
+}
+
 static int refuse(const struct question *q, struct gpup_gpu *const *gpus, size_t n_gpus,
                   struct gpup_error **err)
 {
@@ -418,20 +437,7 @@ int gpup_resolve(struct gpup_gpu *const *gpus, size_t n_gpus, const struct gpup_
         struct gpup_grant grant = {0};
 
         if (!is_candidate(&q, gpus[i])) {
-            GPUP_AUTO_TEXT text = {0};
-
-            GPUP_AUTO_TEXT way_out = {0};
-
-            if (gpus[i]->kind != adapter->kind) {
-                gpup_text_add(&text, "its partitions are %s, the adapter of %s is %s",
-                              gpup_kind_name(gpus[i]->kind), vm, gpup_kind_name(adapter->kind));
-                gpup_text_add(&way_out, "gpup unassign %s, then gpup assign %s --kind %s", vm, vm,
-                              gpup_kind_name(gpus[i]->kind));
-            } else {
-                gpup_text_add(&text, "%s is to be on another GPU only", vm);
-                gpup_text_add(&way_out, "gpup assign %s --gpu ''", vm);
-            }
-            say(&v, EINVAL, &text, &way_out);
+            say_excluded(&q, gpus[i], &v);
         } else if (consider(&q, gpus[i], &grant, &v) &&
                    (!found || better(gpus[i], gpus[placement->gpu], policy))) {
             found = true;

@@ -45,8 +45,7 @@ void gpup_verdict_clear(struct gpup_verdict *verdict);
 int gpup_find_gpu(struct gpup_gpu *const *gpus, size_t n_gpus, const char *word, size_t *index,
                   struct gpup_error **err);
 
-/* The short form of a GPU's id where it is unambiguous within its kind: 03:00.0 for 0000:03:00.0.
- * Borrowed from gpu->id. */
+/* gpup_short_id() of its id. */
 const char *gpup_gpu_short_id(const struct gpup_gpu *gpu);
 
 #endif

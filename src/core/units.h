@@ -18,8 +18,8 @@ struct gpup_error;
 int gpup_parse_size(const char *text, uint64_t *bytes, struct gpup_error **err);
 
 /*
- * A share as users type it, into parts per million: "25%", "12.5 %", "0.25" is refused (ambiguous:
- * says so), "25" without a sign is refused too with the hint "write 25%". 0% .. 100%.
+ * A share as users type it, into parts per million: "25%", "12.5 %"; 0% .. 100%. Without the sign
+ * it is refused: it could be a percentage or a fraction.
  */
 int gpup_parse_share(const char *text, uint32_t *ppm, struct gpup_error **err);
 

@@ -103,10 +103,11 @@ void gpup_arbiter_stop(struct gpup_partition *p, bool stop, uint64_t now)
 bool gpup_arbiter_metered(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now,
                           uint64_t *used)
 {
-    uint64_t most = (now - a->last_ns + 1000 * GPUP_MS) * MOST_CPUS;
-    uint64_t value;
+    uint64_t most, value;
 
     *used = 0;
+    if (__builtin_mul_overflow(now - a->last_ns + 1000 * GPUP_MS, MOST_CPUS, &most))
+        most = UINT64_MAX; /* nobody has looked for weeks */
     if (!gpup_meter_read(&p->meter, &value))
         return false;
     if (value > p->metered_ns && value - p->metered_ns <= most)
@@ -173,10 +174,10 @@ static struct gpup_share_request apply_policy(enum gpup_time_policy policy,
     case GPUP_TIME_WEIGHTED:
         break;
     case GPUP_TIME_BEST_EFFORT:
-        q = (struct gpup_share_request){0, 1, GPUP_WHOLE};
+        q = (struct gpup_share_request){0, 1, GPUP_PPM_FULL};
         break;
     case GPUP_TIME_EQUAL_SHARE:
-        q = (struct gpup_share_request){GPUP_WHOLE / n, GPUP_WHOLE / n, GPUP_WHOLE / n};
+        q = (struct gpup_share_request){GPUP_PPM_FULL / n, GPUP_PPM_FULL / n, GPUP_PPM_FULL / n};
         break;
     case GPUP_TIME_FIXED_SHARE:
         q = (struct gpup_share_request){q.weight, q.weight, q.weight};

@@ -2,6 +2,7 @@
 #ifndef GPUP_DAEMON_ARBITER_INTERNAL_H
 #define GPUP_DAEMON_ARBITER_INTERNAL_H
 
+#include "core/units.h"
 #include "daemon/arbiter.h"
 #include "daemon/meter.h"
 #include "daemon/placement.h"
@@ -9,7 +10,6 @@
 
 #include <pthread.h>
 
-#define GPUP_WHOLE 1000000u
 /* Partitions of one GPU. */
 #define GPUP_ARBITER_MOST 256u
 #define GPUP_MS           UINT64_C(1000000)

@@ -379,7 +379,7 @@ static struct assignment *new_assignment(struct gpup_call *call)
     struct assignment *a = g_new0(struct assignment, 1);
 
     g_variant_get_child(call->parameters, 0, "s", &a->vm);
-    a->flags = (gpup_call_flag(call, "dry-run") ? GPUP_ASSIGN_DRY_RUN : 0) |
+    a->flags = (gpup_call_is_dry(call) ? GPUP_ASSIGN_DRY_RUN : 0) |
                (gpup_call_flag(call, "force") ? GPUP_ASSIGN_FORCE : 0);
     call->data = a;
     call->data_free = assignment_free;

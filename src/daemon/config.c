@@ -205,6 +205,7 @@ static const struct {
     {"gpup", "hang-seconds", set_hang},
     {"gpup", "gpu-time", set_gpu_time},
     {"gpup", "slice-ms", set_slice},
+    {"gpup", "pci-ids", set_pci_ids},
     {"software", "enabled", set_enabled},
     {"software", "memory", set_software_memory},
     {"software", "cpus", set_cpus},
@@ -215,7 +216,6 @@ static const struct {
     {"gpu ", "vgpu-slice-ms", set_vgpu_slice},
     {"gpu ", "sched-priority", set_priority},
     {"gpu ", "kind", set_kind},
-    {"gpup", "pci-ids", set_pci_ids},
 };
 
 static bool is_group(const char *pattern, const char *group)

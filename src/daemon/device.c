@@ -158,10 +158,10 @@ int gpup_slot_choose(struct gpup_gpu *const *gpus, size_t n, const struct gpup_a
     if (found)
         return 0;
     ret = gpup_resolve(gpus, n, adapter, vm, policy, &placement, NULL, err);
-    return ret < 0
-               ? ret
-               : gpup_error_set(
-                     err, EINVAL,
-                     "%s: no GPU that it may go to has a device for its definition to name: gpup gpu partition GPU N makes some",
-                     vm);
+    if (ret < 0)
+        return ret;
+    return gpup_error_set(err, EINVAL,
+                          "%s: no GPU that it may go to has a device for its definition to name: "
+                          "gpup gpu partition GPU N makes some",
+                          vm);
 }

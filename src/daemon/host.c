@@ -133,17 +133,20 @@ static void inventory_changed(void *data)
 
 static int make_folders(const struct gpup_folders *folders, struct gpup_error **err)
 {
-    static const char *const below[] = {"reservations", "vm", "underway", "restarts"};
+    /* libvirt looks at vm/ADAPTER; the rest is nobody's business */
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } below[] = {{"reservations", 0700}, {"vm", 0755}, {"underway", 0700}, {"restarts", 0700}};
 
     if (g_mkdir_with_parents(folders->run, 0755) < 0 ||
         g_mkdir_with_parents(folders->state, 0700) < 0)
         return gpup_error_set(err, errno, "the folders %s and %s cannot be made: %s", folders->run,
                               folders->state, g_strerror(errno));
     for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
-        g_autofree char *path = g_build_filename(folders->run, below[i], NULL);
+        g_autofree char *path = g_build_filename(folders->run, below[i].name, NULL);
 
-        /* libvirt looks at vm/ADAPTER; the rest is nobody's business */
-        if (g_mkdir_with_parents(path, 0755) < 0 || chmod(path, i == 1 ? 0755 : 0700) < 0)
+        if (g_mkdir_with_parents(path, 0755) < 0 || chmod(path, below[i].mode) < 0)
             return gpup_error_set(err, errno, "the folder %s cannot be made: %s", path,
                                   g_strerror(errno));
     }

@@ -48,6 +48,9 @@ bool gpup_host_is_busy(struct gpup_host *host);
 void gpup_host_record(struct gpup_host *host, struct gpup_events *events,
                       struct gpup_health *health);
 
+/* What is said where a GPU was there a moment ago. */
+#define GPUP_GPU_GONE "the GPU is not in this host any more: gpup rescan shows what is"
+
 struct gpup_gpu *const *gpup_host_gpus(struct gpup_host *host, size_t *n);
 /* By its stable key, and by where it is; NULL: it is not in this host. */
 struct gpup_gpu *gpup_host_gpu_by_key(struct gpup_host *host, const char *key);
@@ -75,19 +78,19 @@ char *gpup_host_describe(const struct gpup_gpu *gpu, unsigned count);
 /* `lines` (char *) get what was done, or with dry_run would be. */
 int gpup_host_partition(struct gpup_host *host, struct gpup_gpu *gpu, unsigned count, bool dry_run,
                         GPtrArray *lines, struct gpup_error **err);
-/* A GPU given whole to VMs (bound to VFIO, also after a reboot), or back to the host. As above. */
+/* The same without blocking: gpup_change_run() in between, on any thread. key: the GPU's. */
+struct gpup_change *gpup_host_begin_partition(struct gpup_host *host, struct gpup_gpu *gpu,
+                                              unsigned count, struct gpup_error **err);
+int gpup_host_end_partition(struct gpup_host *host, struct gpup_change *change, const char *key,
+                            unsigned count, GPtrArray *lines, struct gpup_error **err);
+/* A GPU given whole to VMs (bound to VFIO, also after a reboot), or back to the host: without
+ * blocking, as above. */
 struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *host, struct gpup_gpu *gpu,
                                                 bool on, struct gpup_error **err);
 int gpup_host_end_passthrough(struct gpup_host *host, struct gpup_change *change, const char *key,
                               bool on, GPtrArray *lines, struct gpup_error **err);
 /* What it would say or says of it. The caller's. */
 char *gpup_host_describe_passthrough(const struct gpup_gpu *gpu, bool on);
-
-/* The same without blocking: gpup_change_run() in between, on any thread. key: the GPU's. */
-struct gpup_change *gpup_host_begin_partition(struct gpup_host *host, struct gpup_gpu *gpu,
-                                              unsigned count, struct gpup_error **err);
-int gpup_host_end_partition(struct gpup_host *host, struct gpup_change *change, const char *key,
-                            unsigned count, GPtrArray *lines, struct gpup_error **err);
 
 /* How something ended: called once, perhaps before the call that began it returns; err is NULL or
  * borrowed. */

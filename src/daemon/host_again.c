@@ -108,7 +108,7 @@ void gpup_host_is_made(struct gpup_host *h, const char *address)
 
     if (!a)
         return;
-    g_message("%s: what is stored of it is done now, at attempt %u", gpup_pci_short(address),
+    g_message("%s: what is stored of it is done now, at attempt %u", gpup_short_id(address),
               a->tries + 1);
     gpup_host_drop_problem(h, a->problem);
     g_hash_table_remove(h->again, address);

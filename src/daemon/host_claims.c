@@ -179,10 +179,10 @@ static int check_regrant(struct gpup_host *h, const struct gpup_claim *claim,
 {
     if (!gpu || claim->slot >= gpu->n_slots ||
         strcmp(gpu->slots[claim->slot].adapter, claim->adapter) != 0)
-        return gpup_error_set(
-            err, ENODEV,
-            "%s has no partition any more, or its GPU is gone: stop it, and gpup explain %s says where it can go",
-            claim->vm, claim->vm);
+        return gpup_error_set(err, ENODEV,
+                              "%s has no partition any more, or its GPU is gone: stop it, and gpup "
+                              "explain %s says where it can go",
+                              claim->vm, claim->vm);
     if (!gpu->elastic)
         return gpup_error_set(err, EINVAL,
                               "%s is running on a partition of fixed size: its change takes effect "
@@ -245,7 +245,6 @@ int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gp
     claim->count = (unsigned)gpu->n_slots;
     ret = gpup_inventory_take(h->inventory, gpu, claim->slot, claim->adapter, claim->vm,
                               &claim->grant, err);
-
     GPUP_FAULT("gpupd.prepare.taken");
     if (ret == 0) {
         ret = gpup_claim_save(h->folders->run, claim, err);

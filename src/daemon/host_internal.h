@@ -86,7 +86,7 @@ void gpup_host_is_made(struct gpup_host *h, const char *address);
 
 /* Takes up the reservations of this boot. */
 void gpup_host_adopt_claims(struct gpup_host *h);
-/* Takes the slot and writes it down, or neither. The claim is the host's then. */
+/* Takes the slot and writes it down, or neither. The claim is the host's then, or freed. */
 int gpup_host_take(struct gpup_host *h, struct gpup_claim *claim, struct gpup_gpu *gpu,
                    struct gpup_error **err);
 /* Clears what a gpupd that was killed had not finished clearing. */

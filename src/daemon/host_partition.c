@@ -52,6 +52,25 @@ static int cannot_store(const struct gpup_gpu *gpu, struct gpup_error **err)
                            gpup_gpu_short_id(gpu));
 }
 
+/* It went away while it was changed. */
+static int has_gone(struct gpup_host *h, const char *address, struct gpup_error **err)
+{
+    gpup_host_change_ended(h, address);
+    gpup_host_tell(h);
+    return gpup_error_set(err, ENODEV, GPUP_GPU_GONE);
+}
+
+/* The end of a change that worked (ret 0) or failed, half way perhaps. Returns ret. */
+static int settle(struct gpup_host *h, const char *address, int ret)
+{
+    if (ret < 0)
+        gpup_host_repair(h, address);
+    else
+        gpup_host_change_ended(h, address);
+    gpup_host_tell(h);
+    return ret;
+}
+
 struct gpup_change *gpup_host_begin_passthrough(struct gpup_host *h, struct gpup_gpu *gpu, bool on,
                                                 struct gpup_error **err)
 {
@@ -73,23 +92,14 @@ int gpup_host_end_passthrough(struct gpup_host *h, struct gpup_change *change, c
 
     GPUP_FAULT("gpupd.passthrough.made");
     gpu = gpup_host_gpu_by_key(h, key);
-    if (ret == 0 && !gpu) {
-        gpup_host_change_ended(h, address);
-        gpup_host_tell(h);
-        return gpup_error_set(err, ENODEV,
-                              "the GPU is not in this host any more: gpup rescan shows what is");
-    }
+    if (ret == 0 && !gpu)
+        return has_gone(h, address, err);
     if (ret == 0 && gpup_store_set_whole(h->folders->state, gpu, on, err) < 0)
         ret = cannot_store(gpu, err);
     GPUP_FAULT("gpupd.passthrough.stored");
-    if (ret < 0)
-        gpup_host_repair(h, address);
-    else
-        gpup_host_change_ended(h, address);
     if (ret == 0)
         g_ptr_array_add(lines, gpup_host_describe_passthrough(gpu, on));
-    gpup_host_tell(h);
-    return ret;
+    return settle(h, address, ret);
 }
 
 struct gpup_change *gpup_host_begin_partition(struct gpup_host *h, struct gpup_gpu *gpu,
@@ -114,12 +124,8 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
 
     GPUP_FAULT("gpupd.partition.made");
     gpu = gpup_host_gpu_by_key(h, key);
-    if (ret == 0 && !gpu) {
-        gpup_host_change_ended(h, address);
-        gpup_host_tell(h);
-        return gpup_error_set(err, ENODEV,
-                              "the GPU is not in this host any more: gpup rescan shows what is");
-    }
+    if (ret == 0 && !gpu)
+        return has_gone(h, address, err);
     if (ret == 0) {
         if (gpup_store_set_count(h->folders->state, gpu, count, err) < 0)
             ret = cannot_store(gpu, err);
@@ -128,16 +134,11 @@ int gpup_host_end_partition(struct gpup_host *h, struct gpup_change *change, con
             gpup_inventory_partition(h->inventory, gpu, before, NULL);
     }
     GPUP_FAULT("gpupd.partition.stored");
-    if (ret < 0)
-        gpup_host_repair(h, address);
-    else
-        gpup_host_change_ended(h, address);
     if (ret == 0) {
         gpup_host_is_made(h, address);
         g_ptr_array_add(lines, gpup_host_describe(gpu, count));
     }
-    gpup_host_tell(h);
-    return ret;
+    return settle(h, address, ret);
 }
 
 int gpup_host_partition(struct gpup_host *h, struct gpup_gpu *gpu, unsigned count, bool dry_run,

@@ -72,10 +72,10 @@ static int settle_old_claim(struct gpup_host *h, const struct gpup_domain_info *
                               "copied. Give it its own: gpup unassign %s, then gpup assign %s",
                               info->name, old->vm, info->name, info->name);
     if (is_alive && is_alive(old->adapter, data))
-        return gpup_error_set(
-            err, EBUSY,
-            "%s is still running with its partition: wait until it has stopped, or virsh destroy %s",
-            info->name, info->name);
+        return gpup_error_set(err, EBUSY,
+                              "%s is still running with its partition: wait until it has stopped, "
+                              "or virsh destroy %s",
+                              info->name, info->name);
     if (gpup_host_use_reservation(h, old, info))
         return 0;
     gpup_host_free_adapter(h, old->adapter);

@@ -503,7 +503,7 @@ void gpup_host_driver_bound(struct gpup_host *h, const char *address)
     if (!pci || !pci->driver || (gpu && gpu->changing))
         return;
     if (is_late(pci, gpu)) {
-        g_message("%s: the driver %s has taken it", gpup_pci_short(address), pci->driver);
+        g_message("%s: the driver %s has taken it", gpup_short_id(address), pci->driver);
         look(h);
     } else if (gpu && g_strcmp0(pci->driver, gpu->driver) == 0) {
         g_message("%s: its driver %s has taken it again", gpup_gpu_short_id(gpu), gpu->driver);

@@ -561,9 +561,9 @@ const char *gpup_lease_outdated(const struct gpup_lease *lease)
         return "its device process is of a newer gpup than the one that is installed now, and can "
                "get no other renderer: shut the VM down and start it again";
     if (lease->render_version < GPUP_RENDER_OLDEST)
-        return "gpup was upgraded while it runs, and its device process is too old for the renderers "
-               "of this release: it draws as long as the renderer lives that it has; shut the VM "
-               "down and start it again";
+        return "gpup was upgraded while it runs, and its device process is too old for the "
+               "renderers of this release: it draws as long as the renderer lives that it has; "
+               "shut the VM down and start it again";
     return NULL;
 }
 

@@ -286,9 +286,8 @@ int main(int argc, char **argv)
     int code;
 
     setlocale(LC_CTYPE, ""); /* of what --help says */
-    code = parse(argc, argv, &g.options);
-
     signal(SIGPIPE, SIG_IGN);
+    code = parse(argc, argv, &g.options);
     if (code < 0) {
         g.loop = g_main_loop_new(NULL, FALSE);
         if (start(&g, &err) < 0) {

@@ -58,8 +58,7 @@ static void partition(struct gpup_call *call)
     struct gpup_change *change = NULL;
 
     if (!gpu)
-        gpup_error_set(&error, ENOENT,
-                       "the GPU is not in this host any more: gpup rescan shows what is");
+        gpup_error_set(&error, ENOENT, GPUP_GPU_GONE);
     else if (gpup_call_is_dry(call))
         gpup_host_partition(call->daemon->host, gpu, count_of(call), true, call->lines, &error);
     else
@@ -199,8 +198,7 @@ void gpup_verb_set_passthrough(struct gpup_call *call)
     bool on = passthrough_of(call);
 
     if (!gpu)
-        gpup_error_set(&error, ENOENT,
-                       "the GPU is not in this host any more: gpup rescan shows what is");
+        gpup_error_set(&error, ENOENT, GPUP_GPU_GONE);
     else if (!gpup_call_is_dry(call))
         call->data = gpup_host_begin_passthrough(call->daemon->host, gpu, on, &error);
     else if (gpup_inventory_may_pass_through(gpu, on, &error) == 0)

@@ -97,7 +97,8 @@ int gpup_renderer_start(const struct gpup_renderer_spec *spec, struct gpup_rende
     int ret;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return gpup_error_set(err, errno, "socketpair: %s", g_strerror(errno));
+        return gpup_error_set(err, errno, "no socket for a renderer can be made: %s",
+                              g_strerror(errno));
     ret = spawn(spec, pair[1], renderer, err);
     close(pair[1]);
     if (ret < 0) {

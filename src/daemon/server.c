@@ -343,7 +343,7 @@ static bool on_message(struct connection *c, union message *m, ssize_t n, int fd
     if (!c->lease) {
         if (m->header.type == GPUP_MSG_HOOK && n == sizeof(m->hook))
             return on_hook(c, &m->hook, fd);
-        else if (m->header.type == GPUP_MSG_HELLO && n == sizeof(m->hello))
+        if (m->header.type == GPUP_MSG_HELLO && n == sizeof(m->hello))
             return on_hello(c, &m->hello);
         return false; /* a hook asks one thing and goes */
     }

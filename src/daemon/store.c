@@ -17,22 +17,35 @@ static char *path_of(const char *dir, const char *key)
     return g_build_filename(dir, "gpus", file, NULL);
 }
 
-int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned count,
-                         struct gpup_error **err)
+/* The entry of a GPU, with what any has, in a folder that is there; NULL with the error. */
+static GKeyFile *new_entry(const char *path, const struct gpup_gpu *gpu, struct gpup_error **err)
 {
-    g_autofree char *path = path_of(dir, gpu->key);
     g_autofree char *folder = g_path_get_dirname(path);
-    g_autoptr(GKeyFile) file = g_key_file_new();
+    GKeyFile *file;
 
-    if (count == 0)
-        return gpup_keyfile_remove(path, err);
-    if (g_mkdir_with_parents(folder, 0700) < 0)
-        return gpup_error_set(err, errno, "the folder %s cannot be made: %s", folder,
-                              g_strerror(errno));
+    if (g_mkdir_with_parents(folder, 0700) < 0) {
+        gpup_error_set(err, errno, "the folder %s cannot be made: %s", folder, g_strerror(errno));
+        return NULL;
+    }
+    file = g_key_file_new();
     g_key_file_set_integer(file, GROUP, "version", GPUP_KEYFILE_VERSION);
     g_key_file_set_string(file, GROUP, "key", gpu->key);
     g_key_file_set_string(file, GROUP, "id", gpu->id);
     g_key_file_set_string(file, GROUP, "name", gpu->name);
+    return file;
+}
+
+int gpup_store_set_count(const char *dir, const struct gpup_gpu *gpu, unsigned count,
+                         struct gpup_error **err)
+{
+    g_autofree char *path = path_of(dir, gpu->key);
+    g_autoptr(GKeyFile) file = NULL;
+
+    if (count == 0)
+        return gpup_keyfile_remove(path, err);
+    file = new_entry(path, gpu, err);
+    if (!file)
+        return -EIO;
     g_key_file_set_uint64(file, GROUP, "count", count);
     if (gpu->kind == GPUP_KIND_SRIOV && gpu->elastic)
         g_key_file_set_uint64(file, GROUP, "memory", gpu->resource[GPUP_VRAM].total);
@@ -79,19 +92,14 @@ int gpup_store_set_whole(const char *dir, const struct gpup_gpu *gpu, bool on,
                          struct gpup_error **err)
 {
     g_autofree char *path = path_of(dir, gpu->key);
-    g_autofree char *folder = g_path_get_dirname(path);
-    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(GKeyFile) file = NULL;
 
     if (!on)
         return gpup_keyfile_remove(path, err);
-    if (g_mkdir_with_parents(folder, 0700) < 0)
-        return gpup_error_set(err, errno, "the folder %s cannot be made: %s", folder,
-                              g_strerror(errno));
-    g_key_file_set_integer(file, GROUP, "version", GPUP_KEYFILE_VERSION);
-    g_key_file_set_string(file, GROUP, "key", gpu->key);
-    g_key_file_set_string(file, GROUP, "id", gpu->id);
+    file = new_entry(path, gpu, err);
+    if (!file)
+        return -EIO;
     g_key_file_set_string(file, GROUP, "pci-id", gpu->pci_id ? gpu->pci_id : "");
-    g_key_file_set_string(file, GROUP, "name", gpu->name);
     g_key_file_set_boolean(file, GROUP, "passthrough", TRUE);
     return gpup_keyfile_write(path, file, err);
 }
@@ -167,7 +175,6 @@ static struct gpup_store_entry *read_entry(GKeyFile *file)
     entry->key = g_key_file_get_string(file, GROUP, "key", NULL);
     entry->id = g_key_file_get_string(file, GROUP, "id", NULL);
     entry->name = g_key_file_get_string(file, GROUP, "name", NULL);
-    entry->count = (unsigned)g_key_file_get_uint64(file, GROUP, "count", NULL);
     if (entry->key && *entry->key && entry->id && entry->name)
         return entry;
     gpup_store_entry_free(entry);

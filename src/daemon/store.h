@@ -33,7 +33,6 @@ char *gpup_store_whole_key(const char *dir, const char *address, const char *pci
 /* What is stored of one GPU. */
 struct gpup_store_entry {
     char *key, *id, *name; /* where it was and what it was called, then */
-    unsigned count;        /* 0: given whole to VMs */
 };
 void gpup_store_entry_free(struct gpup_store_entry *entry);
 

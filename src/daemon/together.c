@@ -42,6 +42,8 @@
  * whole GPU's time beyond that: a small frame is done by then, each time. It does so again when
  * all of that is paid off by time that went by. */
 #define BURST_NS (5 * GPUP_MS)
+/* That pays off at a time: any burst, and the product with the CPUs and the share fits. */
+#define MOST_PAID_US (3600 * UINT64_C(1000000))
 
 void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now)
 {
@@ -81,9 +83,10 @@ void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partitio
 
 static void update_burst(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now)
 {
-    uint64_t paid =
-        (now - p->burst_at) / 1000 * a->capacity * p->own_share / (2 * GPUP_WHOLE / 1000);
+    uint64_t us = (now - p->burst_at) / 1000, paid;
 
+    us = us < MOST_PAID_US ? us : MOST_PAID_US;
+    paid = us * a->capacity * p->own_share / (2 * GPUP_PPM_FULL / 1000);
     p->burst_at = now;
     p->burst_ns = p->burst_ns > paid ? p->burst_ns - paid : 0;
     if (p->burst_ns > 2 * BURST_NS * a->capacity) /* so that it is paid off some time */
@@ -179,7 +182,7 @@ static uint32_t depth_of(const struct gpup_arbiter *a, unsigned i)
 static void decide(struct gpup_arbiter *a, unsigned i, unsigned n_active, uint64_t now)
 {
     struct gpup_partition *p = a->p[i];
-    bool limited = n_active > 1 || p->request.cap < GPUP_WHOLE;
+    bool limited = n_active > 1 || p->request.cap < GPUP_PPM_FULL;
     int64_t excess = gpup_share_excess(a->share, i, now);
 
     atomic_store(&p->page->depth, limited ? depth_of(a, i) : GPUP_DEPTH_ALONE);
@@ -233,7 +236,8 @@ void gpup_arbiter_let_go(struct gpup_arbiter *a, struct gpup_partition *p)
 static unsigned width_of(struct gpup_arbiter *a, unsigned i)
 {
     uint64_t cpus = (uint64_t)gpup_share_rate(a->share, i) * a->capacity;
-    unsigned width = (unsigned)((cpus + GPUP_WHOLE - 1) / GPUP_WHOLE) + 1, all = a->placement.n;
+    unsigned width = (unsigned)((cpus + GPUP_PPM_FULL - 1) / GPUP_PPM_FULL) + 1,
+             all = a->placement.n;
 
     while (width < all && all % width != 0)
         width++;
@@ -326,7 +330,7 @@ int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now)
         if (!p)
             continue;
         decide(a, i, n_active, now);
-        ticks |= p->held || p->stopped || (p->active && p->request.cap < GPUP_WHOLE);
+        ticks |= p->held || p->stopped || (p->active && p->request.cap < GPUP_PPM_FULL);
     }
     if (n_active > 1 || ticks || !may_sleep(a))
         return GPUP_TICK_MS;

@@ -84,7 +84,8 @@ static bool is_capped(struct gpup_arbiter *a, unsigned number, uint64_t now)
     const struct gpup_partition *p = a->p[number];
     uint64_t retry = UINT64_MAX;
 
-    return p->request.cap < GPUP_WHOLE && !gpup_share_may_submit(a->share, number, now, &retry) &&
+    return p->request.cap < GPUP_PPM_FULL &&
+           !gpup_share_may_submit(a->share, number, now, &retry) &&
            (retry != UINT64_MAX || p->request.cap == 0);
 }
 
@@ -162,7 +163,7 @@ static void ask_for_calls(struct gpup_arbiter *a, bool contended)
         if (!p)
             continue;
         atomic_store(&p->page->depth,
-                     contended || p->request.cap < GPUP_WHOLE ? DEPTH : GPUP_DEPTH_ALONE);
+                     contended || p->request.cap < GPUP_PPM_FULL ? DEPTH : GPUP_DEPTH_ALONE);
         if ((int)i != a->holder)
             gpup_arbiter_hold(a, p, true);
         atomic_store(&p->page->call, (int)i != a->holder || contended);
@@ -206,7 +207,7 @@ int gpup_arbiter_look_in_turn(struct gpup_arbiter *a, uint64_t now)
     if (has_come(a))
         return 0;
     if (waiter >= 0 || capped || a->leaving ||
-        (a->holder >= 0 && a->p[a->holder]->request.cap < GPUP_WHOLE))
+        (a->holder >= 0 && a->p[a->holder]->request.cap < GPUP_PPM_FULL))
         return GPUP_TICK_MS;
     return -1;
 }

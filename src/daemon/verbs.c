@@ -56,7 +56,7 @@ static struct gpup_vm *known_vm(struct gpup_daemon *d, const char *word, struct 
     return NULL;
 }
 
-/* "software/1", as it would be granted if it started now. */
+/* Where it would go if it started now. */
 static int try_resolve(struct gpup_daemon *d, const struct gpup_vm *vm,
                        struct gpup_placement *placement, struct gpup_verdict *verdicts,
                        struct gpup_error **err)
@@ -188,7 +188,7 @@ static bool try_start(struct gpup_call *call)
 
 void gpup_verb_start_vm(struct gpup_call *call)
 {
-    if (gpup_call_flag(call, "dry-run"))
+    if (gpup_call_is_dry(call))
         start_dry_run(call);
     else
         gpup_call_repeat(call, GPUP_CLEARING_LOOK_MS, try_start);
@@ -214,7 +214,7 @@ void gpup_verb_stop_vm(struct gpup_call *call)
     struct gpup_error *error = NULL;
     struct gpup_vm *vm;
 
-    if (!gpup_call_flag(call, "dry-run")) {
+    if (!gpup_call_is_dry(call)) {
         gpup_call_work(call, stop_work, stop_worked);
         return;
     }

@@ -96,9 +96,7 @@ void gpup_change_run(struct gpup_change *c)
 static void set_plain_slots(struct gpup_gpu *gpu, unsigned n)
 {
     gpup_gpu_clear_slots(gpu);
-    gpu->slots = n ? calloc(n, sizeof(*gpu->slots)) : NULL;
-    if (n > 0 && !gpu->slots)
-        abort();
+    gpu->slots = g_new0(struct gpup_slot, n);
     gpu->n_slots = n;
     if (gpu->mode != GPUP_MODE_UNUSABLE)
         gpu->mode = n ? GPUP_MODE_PARTITIONED : GPUP_MODE_UNUSED;
@@ -211,6 +209,10 @@ void gpup_change_run_later(struct gpup_change *c, gpup_inventory_done done, void
     gpup_task_run(task, run_in_thread);
 }
 
+void gpup_change_ignore(const struct gpup_error *err, void *data)
+{
+}
+
 void gpup_change_start(struct gpup_inventory *inventory, struct gpup_gpu *gpu, enum gpup_op op,
                        unsigned slot, gpup_inventory_done done, void *data)
 {
@@ -272,11 +274,6 @@ static gboolean on_unstuck(int fd, GIOCondition condition, void *data)
     return G_SOURCE_REMOVE;
 }
 
-/* It hangs still: nothing new. */
-static void ignore(const struct gpup_error *err, void *data)
-{
-}
-
 void gpup_inventory_watch(struct gpup_inventory *inventory, const char *address, int pidfd)
 {
     struct gpup_stuck *s = g_new0(struct gpup_stuck, 1);
@@ -295,7 +292,7 @@ void gpup_inventory_ask_wedged(struct gpup_inventory *inventory)
 
         if (gpu->mode == GPUP_MODE_WEDGED && !gpu->changing &&
             !g_hash_table_contains(inventory->stuck, gpu->id))
-            gpup_change_start(inventory, gpu, GPUP_OP_DESCRIBE, 0, ignore, NULL);
+            gpup_change_start(inventory, gpu, GPUP_OP_DESCRIBE, 0, gpup_change_ignore, NULL);
     }
 }
 
@@ -347,14 +344,14 @@ GPtrArray *gpup_change_found(struct gpup_change *c)
     gpus = g_ptr_array_new();
     gpup_inventory_keep_keys(c->inventory, c->fresh);
     for (guint i = 0; i < c->fresh->len; i++)
-        g_ptr_array_add(gpus, g_array_index(c->fresh, struct gpup_entry, i).gpu);
+        g_ptr_array_add(gpus, gpup_entry_at(c->fresh, i)->gpu);
     return gpus;
 }
 
 void gpup_change_discard(struct gpup_change *c)
 {
     for (guint i = 0; c->fresh && i < c->fresh->len; i++) {
-        struct gpup_entry *entry = &g_array_index(c->fresh, struct gpup_entry, i);
+        struct gpup_entry *entry = gpup_entry_at(c->fresh, i);
 
         if (entry->stuck < 0)
             continue;

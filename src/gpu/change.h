@@ -24,6 +24,11 @@ struct gpup_inventory {
     void *data;
 };
 
+static inline struct gpup_entry *gpup_entry_at(GArray *entries, guint i)
+{
+    return &g_array_index(entries, struct gpup_entry, i);
+}
+
 /* Looks at the hardware: all GPUs of all providers. Any thread. `stuck`: addresses (char *) of GPUs
  * whose helper hangs still: these are not asked. */
 GArray *gpup_probe(const struct gpup_system *system, GHashTable *stuck);
@@ -48,8 +53,10 @@ void gpup_inventory_cleared(struct gpup_gpu *gpu, unsigned slot, const struct gp
 
 void gpup_gpu_set_problem(struct gpup_gpu *gpu, enum gpup_mode mode, const char *reason);
 
-/* A change of one GPU by one job, run in a thread; `done` may be NULL. */
+/* A change of one GPU by one job, run in a thread; `done` may be NULL: a failure is logged. */
 void gpup_change_start(struct gpup_inventory *inventory, struct gpup_gpu *gpu, enum gpup_op op,
                        unsigned slot, gpup_inventory_done done, void *data);
+/* A `done` for what is tried again and again: that it fails still is nothing new. */
+void gpup_change_ignore(const struct gpup_error *err, void *data);
 
 #endif

@@ -21,12 +21,6 @@ static bool has(GPtrArray *addresses, const char *address)
     return g_ptr_array_find_with_equal_func(addresses, address, g_str_equal, NULL);
 }
 
-/* Domain, bus and slot. */
-static bool same_card(const char *a, const char *b)
-{
-    return strncmp(a, b, strlen(a) - strlen("0")) == 0;
-}
-
 /* Of a group, what is no bridge and not to be left out (may be NULL); the caller's, or NULL. */
 static char *stranger(const struct gpup_system *system, GPtrArray *members, const char *address,
                       const char *card)
@@ -35,8 +29,9 @@ static char *stranger(const struct gpup_system *system, GPtrArray *members, cons
         g_autoptr(gpup_pci) other = gpup_pci_read(system, members->pdata[i]);
 
         if (other && other->class >> 16 != GPUP_CLASS_BRIDGE &&
-            strcmp(other->address, address) != 0 && !(card && same_card(card, other->address)))
-            return g_strdup(gpup_pci_short(other->address));
+            strcmp(other->address, address) != 0 &&
+            !(card && gpup_pci_same_card(card, other->address)))
+            return g_strdup(gpup_short_id(other->address));
     }
     return NULL;
 }
@@ -60,7 +55,7 @@ static struct gpup_finding *check_vfs(const struct place *p, GPtrArray *vfs)
             return gpup_finding_new(GPUP_FINDING_FAIL, "acs", p->pci->address, fix,
                                     "its VF %s shares its IOMMU group with %s: no VM can have it "
                                     "(no ACS)",
-                                    gpup_pci_short(vfs->pdata[i]), other);
+                                    gpup_short_id(vfs->pdata[i]), other);
         if (members->len == 0)
             return NULL;
     }
@@ -85,7 +80,7 @@ static struct gpup_finding *check_bridges(const struct place *p)
         if (has(p->members, bridge))
             return gpup_finding_new(
                 level(p), "acs", p->pci->address, fix,
-                "it shares its IOMMU group with the bridge %s (%s)%s", gpup_pci_short(bridge),
+                "it shares its IOMMU group with the bridge %s (%s)%s", gpup_short_id(bridge),
                 why(gpup_acs_of(p->system, bridge)),
                 p->pci->total_vfs > 0 ? ", and so will its VFs: no VM could have one" : "");
     }
@@ -107,7 +102,7 @@ static struct gpup_finding *foretell(const struct place *p)
                 "the bridge %s above it has no ACS: with the IOMMU on, all that is "
                 "behind it will probably share one group, and go to VMs "
                 "together only",
-                gpup_pci_short(bridge));
+                gpup_short_id(bridge));
     }
     return gpup_finding_new(GPUP_FINDING_OK, "acs", p->pci->address, NULL,
                             "nothing above it lacks ACS");

@@ -4,14 +4,12 @@
 
 #include "core/model.h"
 
-#include <stdlib.h>
+#include <glib.h>
 
-/* 1..most as valid counts. Aborts when out of memory, as GLib does. */
+/* 1..most as valid counts. */
 static inline void gpup_gpu_allow_counts(struct gpup_gpu *gpu, unsigned most)
 {
-    gpu->valid_counts = calloc(most ? most : 1, sizeof(unsigned));
-    if (!gpu->valid_counts)
-        abort();
+    gpu->valid_counts = g_new0(unsigned, most);
     gpu->n_valid_counts = most;
     for (unsigned i = 0; i < most; i++)
         gpu->valid_counts[i] = i + 1;

@@ -221,23 +221,14 @@ struct gpup_facts *gpup_facts_from_variant(GVariant *dict)
 
 /* ---- into a GPU ---- */
 
-static void *allocate(size_t n, size_t size)
-{
-    void *p = calloc(n ? n : 1, size);
-
-    if (!p)
-        abort();
-    return p;
-}
-
 static void apply_counts(const struct gpup_facts *facts, struct gpup_gpu *gpu)
 {
     size_t n = facts->counts->len;
 
     free(gpu->valid_counts);
     free(gpu->count_vram);
-    gpu->valid_counts = allocate(n, sizeof(unsigned));
-    gpu->count_vram = allocate(n, sizeof(uint64_t));
+    gpu->valid_counts = g_new0(unsigned, n);
+    gpu->count_vram = g_new0(uint64_t, n);
     gpu->n_valid_counts = n;
     for (size_t i = 0; i < n; i++) {
         const struct gpup_count *count = &g_array_index(facts->counts, struct gpup_count, i);
@@ -252,7 +243,7 @@ static void apply_slots(const struct gpup_facts *facts, struct gpup_gpu *gpu)
     size_t n = facts->functions->len;
 
     gpup_gpu_clear_slots(gpu);
-    gpu->slots = n ? allocate(n, sizeof(struct gpup_slot)) : NULL;
+    gpu->slots = g_new0(struct gpup_slot, n);
     gpu->n_slots = n;
 }
 
@@ -263,7 +254,7 @@ static void apply_notes(const struct gpup_facts *facts, struct gpup_gpu *gpu)
     for (char **note = gpu->notes; note && *note; note++)
         free(*note);
     free(gpu->notes);
-    gpu->notes = allocate(n + 1, sizeof(char *));
+    gpu->notes = g_new0(char *, n + 1);
     for (size_t i = 0; i < n; i++)
         gpu->notes[i] = strdup(facts->notes->pdata[i]);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "core/units.h"
 #include "gpu/sriov.h"
 #include "gpu/sysfs.h"
 #include "gpu/vfio.h"
@@ -73,7 +74,7 @@ static int gim_describe(const struct gpup_target *t, struct gpup_facts *facts,
     facts->elastic = sized;
     facts->resource[GPUP_VRAM] = (struct gpup_resource_info){t->memory, GPUP_ENFORCE_HARD};
     for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++)
-        facts->resource[r] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
+        facts->resource[r] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_NONE};
     if (timed)
         facts->resource[GPUP_COMPUTE].enforcement = GPUP_ENFORCE_SHARE;
     if (n > 0)
@@ -121,14 +122,14 @@ static int gim_destroy(const struct gpup_target *t, struct gpup_error **err)
 static int set_limits(const struct gpup_target *t, struct gpup_work *work, struct gpup_error **err)
 {
     uint64_t vram = work->grant.share[GPUP_VRAM].min;
-    uint64_t weight = MIN(work->grant.share[GPUP_COMPUTE].weight, 1000000);
+    uint64_t weight = MIN(work->grant.share[GPUP_COMPUTE].weight, GPUP_PPM_FULL);
     int ret = 0;
 
     if (t->memory > 0 && vram > 0 && has_knob(t, "asymmetric_fb"))
         ret = set_knob(t, "asymmetric_fb", work->slot, vram / MIB, err);
     if (ret == 0 && weight > 0 && has_knob(t, "asymmetric_timeslice"))
         ret = set_knob(t, "asymmetric_timeslice", work->slot,
-                       CLAMP(weight * TURN_US / 1000000, SLICE_MIN, SLICE_MAX), err);
+                       CLAMP(weight * TURN_US / GPUP_PPM_FULL, SLICE_MIN, SLICE_MAX), err);
     return ret;
 }
 

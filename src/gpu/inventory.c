@@ -10,16 +10,11 @@
 
 /* The GPUs and who holds their slots; what touches hardware is in change.c. */
 
-static struct gpup_entry *entry_at(GArray *entries, guint i)
-{
-    return &g_array_index(entries, struct gpup_entry, i);
-}
-
 static void publish(struct gpup_inventory *inventory)
 {
     g_ptr_array_set_size(inventory->gpus, 0);
     for (guint i = 0; i < inventory->entries->len; i++) {
-        struct gpup_entry *entry = entry_at(inventory->entries, i);
+        struct gpup_entry *entry = gpup_entry_at(inventory->entries, i);
 
         g_ptr_array_add(inventory->gpus, entry->gpu);
         if (entry->stuck >= 0)
@@ -69,8 +64,8 @@ struct gpup_gpu *const *gpup_inventory_gpus(struct gpup_inventory *inventory, si
 static struct gpup_entry *find_by_key(GArray *entries, const char *key)
 {
     for (guint i = 0; i < entries->len; i++) {
-        if (strcmp(entry_at(entries, i)->gpu->key, key) == 0)
-            return entry_at(entries, i);
+        if (strcmp(gpup_entry_at(entries, i)->gpu->key, key) == 0)
+            return gpup_entry_at(entries, i);
     }
     return NULL;
 }
@@ -86,8 +81,8 @@ struct gpup_entry *gpup_inventory_entry(struct gpup_inventory *inventory,
                                         const struct gpup_gpu *gpu)
 {
     for (guint i = 0; i < inventory->entries->len; i++) {
-        if (entry_at(inventory->entries, i)->gpu == gpu)
-            return entry_at(inventory->entries, i);
+        if (gpup_entry_at(inventory->entries, i)->gpu == gpu)
+            return gpup_entry_at(inventory->entries, i);
     }
     return NULL;
 }
@@ -127,10 +122,10 @@ static void keep_slots(struct gpup_gpu *from, struct gpup_gpu *to)
 void gpup_inventory_keep_keys(struct gpup_inventory *inventory, GArray *fresh)
 {
     for (guint i = 0; i < fresh->len; i++) {
-        struct gpup_gpu *gpu = entry_at(fresh, i)->gpu;
+        struct gpup_gpu *gpu = gpup_entry_at(fresh, i)->gpu;
 
         for (guint k = 0; gpu->kind == GPUP_KIND_PASSTHROUGH && k < inventory->entries->len; k++) {
-            struct gpup_gpu *old = entry_at(inventory->entries, k)->gpu;
+            struct gpup_gpu *old = gpup_entry_at(inventory->entries, k)->gpu;
 
             if (strcmp(old->id, gpu->id) == 0 && g_strcmp0(old->pci_id, gpu->pci_id) == 0) {
                 free(gpu->key);
@@ -143,7 +138,7 @@ void gpup_inventory_keep_keys(struct gpup_inventory *inventory, GArray *fresh)
 bool gpup_inventory_is_done_with_gone(const struct gpup_inventory *inventory)
 {
     for (guint i = 0; i < inventory->entries->len; i++) {
-        const struct gpup_entry *entry = entry_at(inventory->entries, i);
+        const struct gpup_entry *entry = gpup_entry_at(inventory->entries, i);
 
         if (entry->gone && !is_held(entry->gpu))
             return true;
@@ -155,7 +150,7 @@ void gpup_inventory_adopt(struct gpup_inventory *inventory, GArray *fresh)
 {
     gpup_inventory_keep_keys(inventory, fresh);
     for (guint i = 0; i < inventory->entries->len; i++) {
-        struct gpup_entry *old = entry_at(inventory->entries, i);
+        struct gpup_entry *old = gpup_entry_at(inventory->entries, i);
         struct gpup_entry *now = find_by_key(fresh, old->gpu->key);
 
         if (now && now->gpu->kind == old->gpu->kind) {
@@ -309,10 +304,6 @@ void gpup_inventory_cleared(struct gpup_gpu *gpu, unsigned slot, const struct gp
     s->vm = strdup(text);
 }
 
-static void ignore(const struct gpup_error *err, void *data)
-{
-}
-
 void gpup_inventory_clear_again(struct gpup_inventory *inventory)
 {
     for (guint i = 0; i < inventory->gpus->len; i++) {
@@ -330,7 +321,7 @@ void gpup_inventory_clear_again(struct gpup_inventory *inventory)
             }
             free(s->vm);
             s->vm = strdup(BEING_CLEARED ")");
-            gpup_change_start(inventory, gpu, GPUP_OP_RELEASE, k, ignore, NULL);
+            gpup_change_start(inventory, gpu, GPUP_OP_RELEASE, k, gpup_change_ignore, NULL);
         }
     }
 }

@@ -2,6 +2,7 @@
 #include "gpu/job.h"
 
 #include "core/error.h"
+#include "core/file.h"
 #include "core/resolve.h"
 #include "fault/fault.h"
 
@@ -40,22 +41,16 @@ struct gpup_job {
 
 static GVariant *settings_of(const struct gpup_system *system, const struct gpup_gpu *gpu)
 {
-    const char *const names[] = {gpu->id, gpu->key};
+    GHashTable *settings = gpup_pci_configured(system->settings_by_gpu, gpu);
     GVariantBuilder builder;
+    GHashTableIter iter;
+    void *name, *value;
 
     g_variant_builder_init(&builder, G_VARIANT_TYPE("a{ss}"));
-    for (size_t i = 0; system->settings_by_gpu && i < G_N_ELEMENTS(names); i++) {
-        GHashTable *settings = g_hash_table_lookup(system->settings_by_gpu, names[i]);
-        GHashTableIter iter;
-        void *name, *value;
-
-        if (!settings)
-            continue;
+    if (settings)
         g_hash_table_iter_init(&iter, settings);
-        while (g_hash_table_iter_next(&iter, &name, &value))
-            g_variant_builder_add(&builder, "{ss}", name, value);
-        break;
-    }
+    while (settings && g_hash_table_iter_next(&iter, &name, &value))
+        g_variant_builder_add(&builder, "{ss}", name, value);
     return g_variant_builder_end(&builder);
 }
 
@@ -118,11 +113,8 @@ void gpup_job_free(struct gpup_job *job)
 
 static void close_pipe(int *fds)
 {
-    for (int i = 0; i < 2; i++) {
-        if (fds[i] >= 0)
-            close(fds[i]);
-        fds[i] = -1;
-    }
+    gpup_fd_close(&fds[0]);
+    gpup_fd_close(&fds[1]);
 }
 
 static int spawn(struct gpup_job *job, int in, int out, pid_t *pid, struct gpup_error **err)
@@ -239,7 +231,8 @@ static int run_helper(struct gpup_job *job, GString *answer, int *stuck, struct 
 
     if (pipe2(request, O_CLOEXEC) < 0 || pipe2(reply, O_CLOEXEC) < 0) {
         close_pipe(request);
-        return gpup_error_set(err, errno, "pipe: %s", g_strerror(errno));
+        return gpup_error_set(err, errno, "%s: there is no pipe to its helper: %s", job->gpu,
+                              g_strerror(errno));
     }
     ret = spawn(job, request[0], reply[1], &pid, err);
     if (ret < 0) {
@@ -472,7 +465,7 @@ GVariant *gpup_job_serve(GVariant *request)
     s.provider = gpup_provider_by_name(provider);
     s.target.system = &s.system;
     s.target.pci = pci;
-    s.target.name = gpup_pci_short(gpu);
+    s.target.name = gpup_short_id(gpu);
     s.target.settings = settings;
     if (!s.provider)
         ret = gpup_error_set(&err, EINVAL, "there is no provider '%s'", provider);

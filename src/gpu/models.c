@@ -47,8 +47,8 @@ static const char *const v710_guests[] = {WIN "10", WIN "11",    WIN "2k22",  WI
 
 static const struct gpup_model vgpu = {
     "nvidia (the vGPU host driver)", "NVIDIA's vGPU guest driver, and a licence",
-    "Windows 10, 11, Server 2019 to 2025; RHEL, Rocky, Alma 8 to 10; Ubuntu 20.04 to 24.04; SLES 15; "
-    "Debian 12, 13",
+    "Windows 10, 11, Server 2019 to 2025; RHEL, Rocky, Alma 8 to 10; Ubuntu 20.04 to 24.04; "
+    "SLES 15; Debian 12, 13",
     nvidia_guests};
 
 static const struct {

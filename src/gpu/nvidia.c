@@ -72,7 +72,8 @@ static char *tool_path(const struct gpup_target *t, const char *name)
     return g_build_filename(root, name, NULL);
 }
 
-/* Runs it; the output's last line in *said (the caller's). */
+/* Runs it; the output's last line in *said (the caller's). -EIO: it failed, and *said is why; else
+ * it cannot be run, *said is NULL and err is filled. */
 static int run_tool(const struct gpup_target *t, const char *const *argv, char **said,
                     struct gpup_error **err)
 {
@@ -296,9 +297,9 @@ static void describe_limits(const struct gpup_target *t, struct gpup_facts *fact
     facts->form = is_mdev(t) ? GPUP_FORM_MDEV : GPUP_FORM_VENDOR;
     facts->elastic = is_mixed(t);
     facts->resource[GPUP_VRAM].enforcement = GPUP_ENFORCE_HARD;
-    facts->resource[GPUP_COMPUTE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_SHARE};
-    facts->resource[GPUP_ENCODE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
-    facts->resource[GPUP_DECODE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
+    facts->resource[GPUP_COMPUTE] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_SHARE};
+    facts->resource[GPUP_ENCODE] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_NONE};
+    facts->resource[GPUP_DECODE] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_NONE};
     if (strcmp(setting(t, "vgpu-scheduler", "best-effort"), "best-effort") == 0)
         facts->resource[GPUP_COMPUTE].enforcement = GPUP_ENFORCE_NONE;
 }
@@ -417,7 +418,7 @@ static int no_type(const struct gpup_target *t, const GArray *offered, uint64_t 
 static int explain_type(const struct gpup_target *t, const char *address, const char *name,
                         int code, struct gpup_error **err)
 {
-    const char *vf = gpup_pci_short(address);
+    const char *vf = gpup_short_id(address);
 
     if (code == EBUSY)
         return gpup_error_set(err, code, "%s: the vGPU on VF %s is in use: stop its VM first",
@@ -469,7 +470,7 @@ static int set_type(const struct gpup_target *t, const char *address, unsigned i
         return 0;
     return gpup_error_set(err, EIO,
                           "%s: VF %s does not take %s: it reads back otherwise; see dmesg", t->name,
-                          gpup_pci_short(address), name ? name : "its vGPU away");
+                          gpup_short_id(address), name ? name : "its vGPU away");
 }
 
 /* *made: what it has got, at least `bytes`. */

@@ -11,11 +11,6 @@
 #define CLASS_ACCELERATOR 0x12u
 #define VENDOR_AMD        0x1002u
 
-const char *gpup_pci_short(const char *address)
-{
-    return strncmp(address, "0000:", 5) == 0 ? address + 5 : address;
-}
-
 bool gpup_pci_is_address(const char *text)
 {
     size_t domain = strspn(text, "0123456789abcdef");
@@ -26,6 +21,13 @@ bool gpup_pci_is_address(const char *text)
     return rest[0] == ':' && g_ascii_isxdigit(rest[1]) && g_ascii_isxdigit(rest[2]) &&
            rest[3] == ':' && g_ascii_isxdigit(rest[4]) && g_ascii_isxdigit(rest[5]) &&
            rest[6] == '.' && rest[7] >= '0' && rest[7] <= '7';
+}
+
+bool gpup_pci_same_card(const char *a, const char *b)
+{
+    size_t n = strlen(a) - strlen("0");
+
+    return strlen(b) == strlen(a) && strncmp(a, b, n) == 0;
 }
 
 void gpup_pci_free(struct gpup_pci *pci)
@@ -120,10 +122,9 @@ GPtrArray *gpup_pci_companions(const char *sysfs, const char *address)
     GPtrArray *found = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *dir = g_build_filename(sysfs, "bus", "pci", "devices", address, NULL);
     g_autoptr(GPtrArray) members = gpup_sysfs_list(dir, "iommu_group/devices");
-    size_t card = strlen(address) - strlen("0");
 
     for (guint i = 0; i < members->len; i++) {
-        if (strncmp(members->pdata[i], address, card) == 0 &&
+        if (gpup_pci_same_card(members->pdata[i], address) &&
             strcmp(members->pdata[i], address) != 0 && !is_bridge(sysfs, members->pdata[i]))
             g_ptr_array_add(found, g_strdup(members->pdata[i]));
     }
@@ -176,17 +177,21 @@ static void look_up_names(const struct gpup_pci *pci, struct gpup_gpu *gpu)
         close && close > open + 1 ? strndup(open + 1, (size_t)(close - open - 1)) : strdup(device);
 }
 
-/* The UUID that NVIDIA's own driver tells: survives a move to another slot. */
-static char *nvidia_uuid(const struct gpup_system *system, const char *address)
+char *gpup_pci_nvidia_information(const struct gpup_system *system, const char *address)
 {
     g_autofree char *path =
         g_build_filename(system->proc, "driver", "nvidia", "gpus", address, "information", NULL);
-    g_autofree char *text = NULL;
-    const char *start;
+    char *text = NULL;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL))
-        return NULL;
-    start = strstr(text, "GPU-");
+    return g_file_get_contents(path, &text, NULL, NULL) ? text : NULL;
+}
+
+/* The UUID that NVIDIA's own driver tells: survives a move to another slot. */
+static char *nvidia_uuid(const struct gpup_system *system, const char *address)
+{
+    g_autofree char *text = gpup_pci_nvidia_information(system, address);
+    const char *start = text ? strstr(text, "GPU-") : NULL;
+
     return start ? g_strndup(start, strcspn(start, " \t\n")) : NULL;
 }
 
@@ -274,15 +279,16 @@ struct gpup_gpu *gpup_pci_gpu(const struct gpup_system *system, const struct gpu
     return gpu;
 }
 
+void *gpup_pci_configured(GHashTable *by_gpu, const struct gpup_gpu *gpu)
+{
+    void *by_id = by_gpu ? g_hash_table_lookup(by_gpu, gpu->id) : NULL;
+
+    return by_id || !by_gpu ? by_id : g_hash_table_lookup(by_gpu, gpu->key);
+}
+
 uint64_t gpup_pci_configured_memory(const struct gpup_system *system, const struct gpup_gpu *gpu)
 {
-    const char *const names[] = {gpu->id, gpu->key};
+    const guint64 *memory = gpup_pci_configured(system->memory_by_gpu, gpu);
 
-    for (size_t i = 0; system->memory_by_gpu && i < G_N_ELEMENTS(names); i++) {
-        const guint64 *memory = g_hash_table_lookup(system->memory_by_gpu, names[i]);
-
-        if (memory)
-            return *memory;
-    }
-    return 0;
+    return memory ? *memory : 0;
 }

@@ -36,8 +36,8 @@ GPtrArray *gpup_pci_list(const struct gpup_system *system);
 
 /* "0000:03:00.0" as the kernel writes it. */
 bool gpup_pci_is_address(const char *text);
-/* 03:00.0 for 0000:03:00.0. Borrowed. */
-const char *gpup_pci_short(const char *address);
+/* Whether both are functions of one card: the same domain, bus and slot. */
+bool gpup_pci_same_card(const char *a, const char *b);
 
 /* Where in a configuration space an extended capability begins (PCI Express Base
  * Specification, 7.6.3), or 0. */
@@ -46,6 +46,11 @@ gsize gpup_pci_find_extended(const guint8 *config, gsize size, unsigned id);
 /* A GPU with what its PCI function tells: id, stable key, name, vendor, driver, render node. */
 struct gpup_gpu *gpup_pci_gpu(const struct gpup_system *system, const struct gpup_pci *pci);
 
+/* What NVIDIA's driver tells of a GPU that it has ("KEY: VALUE" a line), or NULL. The caller's. */
+char *gpup_pci_nvidia_information(const struct gpup_system *system, const char *address);
+
+/* What a table of gpup.conf (by address or key; may be NULL) has for this GPU, or NULL. */
+void *gpup_pci_configured(GHashTable *by_gpu, const struct gpup_gpu *gpu);
 /* Its memory by gpup.conf, or 0. */
 uint64_t gpup_pci_configured_memory(const struct gpup_system *system, const struct gpup_gpu *gpu);
 

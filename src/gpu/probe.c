@@ -26,11 +26,6 @@ int gpup_compare_entries(const void *a, const void *b)
     return x_software != y_software ? x_software - y_software : strcmp(x->id, y->id);
 }
 
-static struct gpup_entry *entry_at(GArray *entries, guint i)
-{
-    return &g_array_index(entries, struct gpup_entry, i);
-}
-
 void gpup_gpu_set_problem(struct gpup_gpu *gpu, enum gpup_mode mode, const char *reason)
 {
     char *copy = strdup(reason); /* it may be the present one */
@@ -129,7 +124,7 @@ static void ask_all(const struct gpup_system *system, GArray *entries, GHashTabl
     g_autofree struct question *questions = g_new0(struct question, entries->len + 1);
 
     for (guint i = 0; i < entries->len; i++) {
-        struct gpup_entry *entry = entry_at(entries, i);
+        struct gpup_entry *entry = gpup_entry_at(entries, i);
 
         if (!entry->provider->describe)
             continue;
@@ -155,15 +150,9 @@ static void ask_all(const struct gpup_system *system, GArray *entries, GHashTabl
 static const char *setting(const struct gpup_system *system, const struct gpup_gpu *gpu,
                            const char *name)
 {
-    const char *const names[] = {gpu->id, gpu->key};
+    GHashTable *settings = gpup_pci_configured(system->settings_by_gpu, gpu);
 
-    for (size_t i = 0; system->settings_by_gpu && i < G_N_ELEMENTS(names); i++) {
-        GHashTable *settings = g_hash_table_lookup(system->settings_by_gpu, names[i]);
-
-        if (settings)
-            return g_hash_table_lookup(settings, name);
-    }
-    return NULL;
+    return settings ? g_hash_table_lookup(settings, name) : NULL;
 }
 
 /* Of a GPU that can be shared either way: what gpup.conf says, else hardware partitions where they
@@ -185,7 +174,7 @@ static bool is_better(const struct gpup_system *system, const struct gpup_gpu *a
 static void merge_doubles(const struct gpup_system *system, GArray *entries)
 {
     for (guint i = 0; i + 1 < entries->len;) {
-        struct gpup_entry *a = entry_at(entries, i), *b = entry_at(entries, i + 1);
+        struct gpup_entry *a = gpup_entry_at(entries, i), *b = gpup_entry_at(entries, i + 1);
 
         if (strcmp(a->gpu->id, b->gpu->id) != 0)
             i++;
@@ -198,11 +187,11 @@ static void merge_doubles(const struct gpup_system *system, GArray *entries)
 static void separate_keys(GArray *entries)
 {
     for (guint i = 0; i < entries->len; i++) {
-        struct gpup_gpu *gpu = entry_at(entries, i)->gpu;
+        struct gpup_gpu *gpu = gpup_entry_at(entries, i)->gpu;
         bool doubled = false;
 
         for (guint k = i + 1; k < entries->len; k++) {
-            struct gpup_gpu *other = entry_at(entries, k)->gpu;
+            struct gpup_gpu *other = gpup_entry_at(entries, k)->gpu;
 
             if (strcmp(gpu->key, other->key) == 0) {
                 g_autofree char *key = g_strdup_printf("%s@%s", other->key, other->id);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/units.h"
 #include "gpu/counts.h"
 #include "gpu/provider.h"
 #include "gpu/sysfs.h"
@@ -51,7 +52,7 @@ static struct gpup_gpu *probe_node(const struct gpup_system *system, const char 
     /* gpupd divides its time; nothing does that for encoders and decoders */
     for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++)
         gpu->resource[r] = (struct gpup_resource_info){
-            1000000, r == GPUP_COMPUTE ? GPUP_ENFORCE_SHARE : GPUP_ENFORCE_NONE};
+            GPUP_PPM_FULL, r == GPUP_COMPUTE ? GPUP_ENFORCE_SHARE : GPUP_ENFORCE_NONE};
     gpup_gpu_allow_counts(gpu, GPUP_VIRTIO_MOST_PARTITIONS);
     find_memory(system, pci->dir, gpu);
     return gpu;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/units.h"
 #include "gpu/counts.h"
 #include "gpu/provider.h"
 
@@ -44,7 +45,7 @@ static int software_probe(const struct gpup_system *system, GPtrArray *gpus,
     gpu->kind = GPUP_KIND_VIRTIO;
     gpu->elastic = true;
     gpu->resource[GPUP_VRAM] = (struct gpup_resource_info){memory, GPUP_ENFORCE_HARD};
-    gpu->resource[GPUP_COMPUTE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_SHARE};
+    gpu->resource[GPUP_COMPUTE] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_SHARE};
     if (memory < mib) {
         gpu->mode = GPUP_MODE_UNUSABLE;
         gpu->reason = strdup(system->software_memory

@@ -2,6 +2,7 @@
 #include "gpu/sriov.h"
 
 #include "core/error.h"
+#include "core/units.h"
 #include "fault/fault.h"
 #include "gpu/sysfs.h"
 #include "gpu/vfio.h"
@@ -115,7 +116,7 @@ int gpup_sriov_check_closed(const struct gpup_target *t, struct gpup_error **err
 
         if (holder)
             return gpup_error_set(err, EBUSY, "%s: its VF %s is open in %s; stop that first",
-                                  t->name, gpup_pci_short(vfs->pdata[i]), holder);
+                                  t->name, gpup_short_id(vfs->pdata[i]), holder);
     }
     return 0;
 }
@@ -180,7 +181,7 @@ static int check_unused(const struct gpup_target *t, const struct gpup_work *wor
     if (!holder)
         return 0;
     return gpup_error_set(err, EBUSY, "%s: its VF %s is open in %s", t->name,
-                          gpup_pci_short(work->function.address), holder);
+                          gpup_short_id(work->function.address), holder);
 }
 
 int gpup_sriov_check_function_closed(const struct gpup_target *t, const struct gpup_work *work,
@@ -240,7 +241,7 @@ static int sriov_describe(const struct gpup_target *t, struct gpup_facts *facts,
         return ret;
     facts->resource[GPUP_VRAM] = (struct gpup_resource_info){t->memory, GPUP_ENFORCE_HARD};
     for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++)
-        facts->resource[r] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
+        facts->resource[r] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_NONE};
     gpup_facts_equal_counts(facts, (unsigned)t->pci->total_vfs);
     gpup_sriov_add_functions(t, n ? t->memory / n : 0, facts);
     if (!t->pci->driver)

@@ -48,7 +48,7 @@ int gpup_vfio_check_group(const struct gpup_system *system, const char *address,
                               "%s is behind no IOMMU, so that no VM can have it: switch the IOMMU "
                               "(VT-d, AMD-Vi) on in the firmware, and on Intel add intel_iommu=on "
                               "to the kernel command line",
-                              gpup_pci_short(address));
+                              gpup_short_id(address));
     for (guint i = 0; i < members->len; i++) {
         g_autoptr(gpup_pci) member = gpup_pci_read(system, members->pdata[i]);
 
@@ -60,7 +60,7 @@ int gpup_vfio_check_group(const struct gpup_system *system, const char *address,
                               "%s is in IOMMU group %s together with %s (driver %s), and a group "
                               "goes to a VM as a whole: the slot lacks ACS. Move the card to a "
                               "slot of its own root port, or switch ACS on in the firmware",
-                              gpup_pci_short(address), group, gpup_pci_short(member->address),
+                              gpup_short_id(address), group, gpup_short_id(member->address),
                               member->driver);
     }
     return 0;
@@ -71,14 +71,9 @@ int gpup_vfio_check_group(const struct gpup_system *system, const char *address,
 /* "Device Minor: 	 0" of NVIDIA's driver */
 static char *nvidia_minor(const struct gpup_system *system, const char *address)
 {
-    g_autofree char *path =
-        g_build_filename(system->proc, "driver", "nvidia", "gpus", address, "information", NULL);
-    g_autofree char *text = NULL;
-    const char *line;
+    g_autofree char *text = gpup_pci_nvidia_information(system, address);
+    const char *line = text ? strstr(text, "Device Minor:") : NULL;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL))
-        return NULL;
-    line = strstr(text, "Device Minor:");
     if (!line)
         return NULL;
     line += strlen("Device Minor:");
@@ -200,7 +195,7 @@ static int lock_nvidia(const struct gpup_system *system, const char *address,
         err, EBUSY,
         "%s is in use: another program (a monitoring service, nvidia-persistenced, "
         "CUDA) has it open through NVIDIA's driver; stop that first",
-        gpup_pci_short(address));
+        gpup_short_id(address));
 }
 
 static int unbind_from(const struct gpup_system *system, const char *address, const char *driver,
@@ -217,7 +212,7 @@ static int unbind_from(const struct gpup_system *system, const char *address, co
     if (!still)
         return 0; /* it may have gone by itself meanwhile */
     return gpup_error_set(err, ret < 0 ? -ret : EBUSY, "%s cannot be taken from its driver %s: %s",
-                          gpup_pci_short(address), driver, g_strerror(ret < 0 ? -ret : EBUSY));
+                          gpup_short_id(address), driver, g_strerror(ret < 0 ? -ret : EBUSY));
 }
 
 static int set_override(const struct gpup_system *system, const char *address, const char *driver,
@@ -242,10 +237,10 @@ static int probe_and_check(const struct gpup_system *system, const char *address
     if (now && strcmp(now, driver) == 0)
         return 0;
     if (ret < 0)
-        return gpup_error_set(err, -ret, "%s does not take %s: %s", driver, gpup_pci_short(address),
+        return gpup_error_set(err, -ret, "%s does not take %s: %s", driver, gpup_short_id(address),
                               g_strerror(-ret));
     return gpup_error_set(err, EIO, "%s did not take %s, and the kernel gives no reason: see dmesg",
-                          driver, gpup_pci_short(address));
+                          driver, gpup_short_id(address));
 }
 
 int gpup_vfio_bind(const struct gpup_system *system, const char *address, const char *driver,
@@ -261,7 +256,7 @@ int gpup_vfio_bind(const struct gpup_system *system, const char *address, const 
                               "%s cannot be readied for a VM: this host has no driver %s (modprobe "
                               "%s fails); install a kernel that has it, and the package with its "
                               "modules",
-                              gpup_pci_short(address), driver, driver);
+                              gpup_short_id(address), driver, driver);
     if (now)
         ret = unbind_from(system, address, now, err);
     if (ret == 0)
@@ -301,6 +296,6 @@ int gpup_vfio_reset(const struct gpup_system *system, const char *address, struc
         return gpup_error_set(err, -ret,
                               "%s cannot be reset (%s): no VM gets it, since it may hold what the "
                               "last one left",
-                              gpup_pci_short(address), g_strerror(-ret));
+                              gpup_short_id(address), g_strerror(-ret));
     return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "core/units.h"
 #include "fault/fault.h"
 #include "gpu/sriov.h"
 #include "gpu/sysfs.h"
@@ -27,7 +28,7 @@ static int whole_describe(const struct gpup_target *t, struct gpup_facts *facts,
     g_strlcpy(f.driver, t->pci->driver ? t->pci->driver : "", sizeof(f.driver));
     facts->resource[GPUP_VRAM] = (struct gpup_resource_info){t->memory, GPUP_ENFORCE_HARD};
     for (int r = GPUP_COMPUTE; r < GPUP_RESOURCES; r++)
-        facts->resource[r] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_HARD};
+        facts->resource[r] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_HARD};
     gpup_facts_count(facts, 1, t->memory);
     gpup_facts_function(facts, &f);
     return 0;

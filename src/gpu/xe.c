@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "core/units.h"
 #include "gpu/sriov.h"
 #include "gpu/sysfs.h"
 #include "gpu/vfio.h"
@@ -258,10 +259,10 @@ static void describe_limits(const struct gpup_target *t, struct gpup_facts *fact
     facts->elastic = may_memory;
     facts->resource[GPUP_VRAM].enforcement = GPUP_ENFORCE_HARD;
     facts->resource[GPUP_COMPUTE] = (struct gpup_resource_info){
-        1000000, time && may_set(t, KNOB_QUANTUM) ? GPUP_ENFORCE_SHARE : GPUP_ENFORCE_NONE};
+        GPUP_PPM_FULL, time && may_set(t, KNOB_QUANTUM) ? GPUP_ENFORCE_SHARE : GPUP_ENFORCE_NONE};
     /* engines for video are shared with what the rest of the VF does; there is no quota */
-    facts->resource[GPUP_ENCODE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
-    facts->resource[GPUP_DECODE] = (struct gpup_resource_info){1000000, GPUP_ENFORCE_NONE};
+    facts->resource[GPUP_ENCODE] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_NONE};
+    facts->resource[GPUP_DECODE] = (struct gpup_resource_info){GPUP_PPM_FULL, GPUP_ENFORCE_NONE};
     if (memory && !may_memory)
         gpup_facts_note(facts, "equal VF sizes only: debugfs is locked (Secure Boot); kernel 7.0 "
                                "needs none");
@@ -386,7 +387,7 @@ static int set_time(const struct gpup_target *t, struct gpup_work *work, struct 
 {
     const struct gpup_share *share = &work->grant.share[GPUP_COMPUTE];
     unsigned others = work->n_slots > 1 ? work->n_slots - 1 : 1;
-    uint64_t quantum = MAX(MIN(share->weight, 1000000) * TURN_MS / 1000000, 1);
+    uint64_t quantum = MAX(MIN(share->weight, GPUP_PPM_FULL) * TURN_MS / GPUP_PPM_FULL, 1);
     uint64_t timeout = MAX(PATIENCE_MS / others, 2 * quantum) - quantum;
     int ret;
 

@@ -50,6 +50,7 @@ static void refuses(void)
         g_assert_nonnull(strstr(gpup_error_message(err), cases[i].part));
         g_assert_nonnull(strstr(gpup_error_message(err), gpup_resource_name(cases[i].r)));
         g_assert_cmpuint(q.min, ==, 7);
+        g_assert_cmpint(gpup_request_parse(cases[i].r, cases[i].text, &q, NULL), ==, -EINVAL);
     }
 }
 
