@@ -70,7 +70,7 @@ static int read_adapter(const xmlNode *node, struct gpup_adapter **out, struct g
     if (!adapter)
         return gpup_error_set(err, ENOMEM, "out of memory");
     g_strlcpy(adapter->id, id, sizeof(adapter->id));
-    if (ret == 0 && gpup_kind_from_name(kind, &adapter->kind) < 0)
+    if (gpup_kind_from_name(kind, &adapter->kind) < 0)
         ret = gpup_error_set(err, EINVAL,
                              "the adapter's kind '%s' is not known: it is virtio, sriov "
                              "or passthrough",

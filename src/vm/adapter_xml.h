@@ -11,6 +11,7 @@
 struct gpup_error;
 
 #define GPUP_ADAPTER_NS "urn:gpup:adapter:1"
+
 /* What a libvirt domain XML says of itself, as far as gpup needs it. */
 struct gpup_domain_info {
     char *name;

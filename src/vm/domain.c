@@ -299,9 +299,9 @@ int gpup_domain_set_device(const char *xml, const struct gpup_device *device, ch
     id = edit.element ? gpup_xml_attribute(edit.element, "id") : NULL;
     hostdev = id ? gpup_xml_hostdev_of(edit.domain, id) : NULL;
     if (!hostdev)
-        return gpup_error_set(
-            err, ENOENT,
-            "the adapter's <hostdev> is not in the definition any more: gpup unassign, then gpup assign the VM");
+        return gpup_error_set(err, ENOENT,
+                              "the adapter's <hostdev> is not in the definition any more: gpup "
+                              "unassign, then gpup assign the VM");
     ports = list_ports(edit.domain);
     changed = gpup_set_hostdev(hostdev, device, id);
     changed |= gpup_set_companions(&edit, &added);

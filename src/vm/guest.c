@@ -22,11 +22,6 @@
 #define AGENT_S   3 /* of each question */
 #define MOST_TEXT 80
 
-typedef virDomain domain_t;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(domain_t, virDomainFree)
-typedef virConnect connect_t;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(connect_t, virConnectClose)
-
 void gpup_guest_clear(struct gpup_guest *guest)
 {
     g_free(guest->system);
@@ -157,17 +152,14 @@ static int ask_system(virDomain *domain, const char *vm, struct gpup_guest *gues
 int gpup_manager_guest(struct gpup_manager *manager, const char *vm, unsigned vendor,
                        struct gpup_guest *guest, struct gpup_error **err)
 {
-    g_autoptr(connect_t) connection = gpup_connection_get(manager, err);
+    g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
     char *devices;
+    int ret = gpup_connection_open_domain(manager, vm, &connection, &domain, err);
 
     *guest = (struct gpup_guest){0};
-    if (!connection)
-        return -ENOTCONN;
-    domain = virDomainLookupByName(connection, vm);
-    if (!domain)
-        return gpup_error_set(err, ENOENT, "no VM '%s': virsh list --all shows the VMs there are",
-                              vm);
+    if (ret < 0)
+        return ret;
     /* libvirt would wait for 5 s, and for ever where a guest's agent never ends its answer */
     virDomainAgentSetResponseTimeout(domain, AGENT_S, 0);
     if (ask_system(domain, vm, guest, err) < 0)

@@ -14,11 +14,6 @@
 
 /* manager.h by libvirt. Everything here may block and is called from worker threads. */
 
-typedef virDomain domain_t;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(domain_t, virDomainFree)
-typedef virConnect connect_t;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(connect_t, virConnectClose)
-
 /* Ending VMs are told by events; this is for an event that was missed. */
 #define STOP_CHECK_US (2 * G_USEC_PER_SEC)
 
@@ -137,59 +132,12 @@ int gpup_manager_list(struct gpup_manager *manager, GPtrArray **out, struct gpup
     return 0;
 }
 
-static void unknown(virConnect *connection, const char *word, struct gpup_error **err)
-{
-    virDomain **domains = NULL;
-    int n = virConnectListAllDomains(connection, &domains, 0);
-    GString *names = g_string_new(NULL);
-
-    for (int i = 0; i < n; i++) {
-        if (i < 10)
-            g_string_append_printf(names, "%s%s", i ? ", " : "", virDomainGetName(domains[i]));
-        virDomainFree(domains[i]);
-    }
-    free(domains);
-    if (n > 10)
-        g_string_append_printf(names, " and %d more", n - 10);
-    if (n > 0)
-        gpup_error_set(err, ENOENT, "no VM '%s': there are %s", word, names->str);
-    else
-        gpup_error_set(err, ENOENT, "no VM '%s': libvirt has none", word);
-    g_string_free(names, TRUE);
-}
-
-static virDomain *look_up(virConnect *connection, const char *word, struct gpup_error **err)
-{
-    virDomain *domain = virDomainLookupByName(connection, word);
-
-    if (!domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN && g_uuid_string_is_valid(word))
-        domain = virDomainLookupByUUIDString(connection, word);
-    if (!domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
-        unknown(connection, word, err);
-    else if (!domain)
-        gpup_libvirt_error(err, word);
-    return domain;
-}
-
-/* The connection and the domain that a call is about. */
-static int open_domain(struct gpup_manager *manager, const char *vm, connect_t **connection,
-                       domain_t **domain, struct gpup_error **err)
-{
-    GPUP_AUTO_ERROR why = NULL;
-
-    *connection = gpup_connection_get(manager, err);
-    if (!*connection)
-        return -ENOTCONN;
-    *domain = look_up(*connection, vm, &why);
-    return *domain ? 0 : gpup_error_move(err, g_steal_pointer(&why));
-}
-
 int gpup_manager_get(struct gpup_manager *manager, const char *word, struct gpup_vm **out,
                      struct gpup_error **err)
 {
     g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
-    int ret = open_domain(manager, word, &connection, &domain, err);
+    int ret = gpup_connection_open_domain(manager, word, &connection, &domain, err);
 
     if (ret < 0)
         return ret;
@@ -203,7 +151,7 @@ char *gpup_manager_live_xml(struct gpup_manager *manager, const char *word, stru
     g_autoptr(domain_t) domain = NULL;
     char *text, *copy;
 
-    if (open_domain(manager, word, &connection, &domain, err) < 0)
+    if (gpup_connection_open_domain(manager, word, &connection, &domain, err) < 0)
         return NULL;
     text = virDomainIsActive(domain) == 1 ? virDomainGetXMLDesc(domain, 0) : NULL;
     if (!text)
@@ -332,7 +280,7 @@ static int change(struct gpup_manager *manager, const char *vm, const struct edi
     g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
     g_auto(GStrv) done = NULL;
-    int ret = open_domain(manager, vm, &connection, &domain, err);
+    int ret = gpup_connection_open_domain(manager, vm, &connection, &domain, err);
 
     if (ret == 0)
         ret = check_assignable(connection, domain, err);
@@ -368,7 +316,7 @@ int gpup_manager_move(struct gpup_manager *manager, const char *vm,
     g_autoptr(domain_t) domain = NULL;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = NULL;
     g_autofree char *before = NULL, *after = NULL;
-    int ret = open_domain(manager, vm, &connection, &domain, err);
+    int ret = gpup_connection_open_domain(manager, vm, &connection, &domain, err);
 
     if (ret < 0)
         return ret;
@@ -401,9 +349,8 @@ static int start_with(virConnect *connection, virDomain *domain, const struct gp
             err, EBUSY,
             "%s has a saved state from before: go on with it (virsh start %s), or "
             "drop it (virsh managedsave-remove %s)",
-            virDomainGetName(domain), virDomainGetName(domain), virDomainGetName(domain));
+            name, name, name);
     ret = xml ? gpup_domain_set_device(xml, device, &with, err) : gpup_libvirt_error(err, name);
-
     if (ret < 0)
         return ret;
     started = virDomainCreateXML(connection, with ? with : xml, 0);
@@ -415,7 +362,7 @@ int gpup_manager_start(struct gpup_manager *manager, const char *vm,
 {
     g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
-    int ret = open_domain(manager, vm, &connection, &domain, err);
+    int ret = gpup_connection_open_domain(manager, vm, &connection, &domain, err);
 
     if (ret < 0)
         return ret;
@@ -460,7 +407,7 @@ int gpup_manager_stop(struct gpup_manager *manager, const char *vm, bool power_o
 {
     g_autoptr(connect_t) connection = NULL;
     g_autoptr(domain_t) domain = NULL;
-    int ret = open_domain(manager, vm, &connection, &domain, err);
+    int ret = gpup_connection_open_domain(manager, vm, &connection, &domain, err);
 
     if (ret < 0)
         return ret;

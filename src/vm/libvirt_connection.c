@@ -2,6 +2,7 @@
 #include "vm/libvirt_connection.h"
 
 #include "core/error.h"
+#include "vm/libvirt_error.h"
 
 #include <errno.h>
 #include <libvirt/virterror.h>
@@ -262,6 +263,52 @@ virConnect *gpup_connection_get(struct gpup_manager *m, struct gpup_error **err)
                        m->error ? m->error : "not yet connected");
     g_mutex_unlock(&m->lock);
     return c;
+}
+
+static void unknown(virConnect *connection, const char *word, struct gpup_error **err)
+{
+    virDomain **domains = NULL;
+    int n = virConnectListAllDomains(connection, &domains, 0);
+    GString *names = g_string_new(NULL);
+
+    for (int i = 0; i < n; i++) {
+        if (i < 10)
+            g_string_append_printf(names, "%s%s", i ? ", " : "", virDomainGetName(domains[i]));
+        virDomainFree(domains[i]);
+    }
+    free(domains);
+    if (n > 10)
+        g_string_append_printf(names, " and %d more", n - 10);
+    if (n > 0)
+        gpup_error_set(err, ENOENT, "no VM '%s': there are %s", word, names->str);
+    else
+        gpup_error_set(err, ENOENT, "no VM '%s': libvirt has none", word);
+    g_string_free(names, TRUE);
+}
+
+static virDomain *look_up(virConnect *connection, const char *word, struct gpup_error **err)
+{
+    virDomain *domain = virDomainLookupByName(connection, word);
+
+    if (!domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN && g_uuid_string_is_valid(word))
+        domain = virDomainLookupByUUIDString(connection, word);
+    if (!domain && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
+        unknown(connection, word, err);
+    else if (!domain)
+        gpup_libvirt_error(err, word);
+    return domain;
+}
+
+int gpup_connection_open_domain(struct gpup_manager *manager, const char *vm,
+                                connect_t **connection, domain_t **domain, struct gpup_error **err)
+{
+    GPUP_AUTO_ERROR why = NULL;
+
+    *connection = gpup_connection_get(manager, err);
+    if (!*connection)
+        return -ENOTCONN;
+    *domain = look_up(*connection, vm, &why);
+    return *domain ? 0 : gpup_error_move(err, g_steal_pointer(&why));
 }
 
 guint gpup_connection_events(struct gpup_manager *m)

@@ -12,6 +12,16 @@ struct gpup_error;
  * there is none. */
 virConnect *gpup_connection_get(struct gpup_manager *manager, struct gpup_error **err);
 
+typedef virConnect connect_t; /* for g_autoptr */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(connect_t, virConnectClose)
+typedef virDomain domain_t; /* for g_autoptr */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(domain_t, virDomainFree)
+
+/* The connection, and on it the VM that a call is about, by name or UUID; both the caller's, also
+ * the connection after a failure. -ENOTCONN; -ENOENT lists what there is. */
+int gpup_connection_open_domain(struct gpup_manager *manager, const char *vm,
+                                connect_t **connection, domain_t **domain, struct gpup_error **err);
+
 /* gpup_manager_end() was called: nothing is waited for any more. */
 bool gpup_connection_is_ending(struct gpup_manager *manager);
 

@@ -135,11 +135,14 @@ static void what_there_is_not(struct world *w, const void *uri)
     GPUP_AUTO_ERROR err = NULL;
     struct gpup_vm *vm = NULL;
     struct gpup_adapter adapter = asks();
+    struct gpup_guest guest;
     g_auto(GStrv) lines = NULL;
 
     assert_failed(gpup_manager_get(w->manager, "win11", &vm, &err), &err, ENOENT,
                   "no VM 'win11': there are test");
     g_assert_null(vm);
+    assert_failed(gpup_manager_guest(w->manager, "win11", 0x8086, &guest, &err), &err, ENOENT,
+                  "no VM 'win11': there are test");
     assert_failed(gpup_manager_start(w->manager, "win11", NULL, &err), &err, ENOENT, "win11");
     assert_failed(
         gpup_manager_stop(w->manager, "00000000-0000-4000-8000-000000000000", true, 0, &err), &err,
