@@ -76,7 +76,7 @@ def is_taken(line):
     """The whole line goes through the parser, where no gpupd answers: only its form can be wrong."""
     words = shlex.split(line.replace("\\", ""), comments=True)
     result = subprocess.run([GPUP, *words[1:]], check=False, text=True, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
                             env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"})
     return result.returncode != USAGE_ERROR, result.stderr
 
