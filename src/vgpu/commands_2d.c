@@ -10,10 +10,9 @@
 /* virtio 1.2, 5.7.6.8: the 2D commands. A 2D resource's pixels lie with us; the renderer gets a
  * copy when the resource is attached to a context. */
 
-#define MAX_2D_SIZE     16384u /* what is shown is no larger either */
-#define BYTES_PER_PIXEL 4u
-#define HEAD_WIDTH      1280u
-#define HEAD_HEIGHT     800u
+#define MAX_2D_SIZE 16384u /* what is shown is no larger either */
+#define HEAD_WIDTH  1280u
+#define HEAD_HEIGHT 800u
 
 /* Unless a display was asked for the head reports itself disconnected: the VM's other video device
  * shows the desktop. */
@@ -83,7 +82,7 @@ enum outcome resource_create_2d(struct vgpu_device *d, struct request *q, const 
     }
     resource = vgpu_resource_add(&d->objects, le32toh(c->resource_id));
     if (resource)
-        resource->pixels = calloc((size_t)shape.width * shape.height, BYTES_PER_PIXEL);
+        resource->pixels = calloc((size_t)shape.width * shape.height, VGPU_PIXEL_BYTES);
     if (!resource || !resource->pixels) {
         if (resource)
             vgpu_resource_remove(&d->objects, resource);
@@ -171,10 +170,10 @@ static bool copy_rect(struct vgpu_device *d, struct vgpu_resource *resource,
                       const struct virtio_gpu_rect *rect, uint64_t offset)
 {
     struct backing_reader reader = {.memory = vhost_user_memory(d->vhost), .resource = resource};
-    uint64_t stride = (uint64_t)resource->shape.width * BYTES_PER_PIXEL;
-    uint64_t line = (uint64_t)le32toh(rect->width) * BYTES_PER_PIXEL;
-    unsigned char *to =
-        resource->pixels + le32toh(rect->y) * stride + (uint64_t)le32toh(rect->x) * BYTES_PER_PIXEL;
+    uint64_t stride = (uint64_t)resource->shape.width * VGPU_PIXEL_BYTES;
+    uint64_t line = (uint64_t)le32toh(rect->width) * VGPU_PIXEL_BYTES;
+    unsigned char *to = resource->pixels + le32toh(rect->y) * stride +
+                        (uint64_t)le32toh(rect->x) * VGPU_PIXEL_BYTES;
 
     for (uint32_t i = 0; i < le32toh(rect->height); i++, to += stride) {
         uint64_t at;
@@ -204,7 +203,7 @@ enum outcome transfer_to_host_2d(struct vgpu_device *d, struct request *q, const
             return BLOCKED;
         *cmd = (struct gpup_cmd_transfer){.record = cmd->record,
                                           .resource = resource->id,
-                                          .stride = resource->shape.width * BYTES_PER_PIXEL,
+                                          .stride = resource->shape.width * VGPU_PIXEL_BYTES,
                                           .x = le32toh(c->r.x),
                                           .y = le32toh(c->r.y),
                                           .w = le32toh(c->r.width),

@@ -150,7 +150,7 @@ static bool promote(struct vgpu_device *d, struct request *q, struct vgpu_resour
         return true;
     *transfer = (struct gpup_cmd_transfer){.record = transfer->record,
                                            .resource = resource->id,
-                                           .stride = resource->shape.width * 4,
+                                           .stride = resource->shape.width * VGPU_PIXEL_BYTES,
                                            .w = resource->shape.width,
                                            .h = resource->shape.height,
                                            .d = 1};

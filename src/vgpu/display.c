@@ -15,8 +15,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#define BYTES_PER_PIXEL 4u
-#define CURSOR_PIXELS   (DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE)
+#define CURSOR_PIXELS (DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE)
 /* A display that does not tell of its head for that long: the guest is told what is usual. */
 #define INFO_MS      1000u
 #define USUAL_WIDTH  1280u
@@ -123,11 +122,11 @@ static void copy_line(unsigned char *to, const unsigned char *from, uint32_t pix
                       const uint8_t order[4])
 {
     if (order[0] == 0) {
-        memcpy(to, from, (size_t)pixels * BYTES_PER_PIXEL);
+        memcpy(to, from, (size_t)pixels * VGPU_PIXEL_BYTES);
         return;
     }
-    for (uint32_t i = 0; i < pixels; i++, to += BYTES_PER_PIXEL, from += BYTES_PER_PIXEL) {
-        for (unsigned b = 0; b < BYTES_PER_PIXEL; b++)
+    for (uint32_t i = 0; i < pixels; i++, to += VGPU_PIXEL_BYTES, from += VGPU_PIXEL_BYTES) {
+        for (unsigned b = 0; b < VGPU_PIXEL_BYTES; b++)
             to[b] = from[order[b]];
     }
 }
@@ -150,7 +149,7 @@ static bool read_back(struct display *s, uint32_t resource, uint32_t x, uint32_t
                                          .y = y,
                                          .w = w,
                                          .h = h,
-                                         .stride = w * BYTES_PER_PIXEL};
+                                         .stride = w * VGPU_PIXEL_BYTES};
     s->read_seq = renderer_seq(renderer);
     s->reading = what;
     renderer_commit(renderer);
@@ -370,16 +369,16 @@ static void send_strip(struct display *s, const unsigned char *pixels, uint64_t 
     const size_t room = DISPLAY_MAX_MESSAGE - sizeof(struct display_update);
     unsigned char *payload = display_socket_payload(s->socket);
     struct display_update update = {0, s->current.x, s->current.y, width, 0};
-    uint64_t fits = room / ((uint64_t)width * BYTES_PER_PIXEL);
+    uint64_t fits = room / ((uint64_t)width * VGPU_PIXEL_BYTES);
 
     update.height = lines < fits ? lines : (uint32_t)fits;
     memcpy(payload, &update, sizeof(update));
     for (uint32_t i = 0; i < update.height; i++)
-        copy_line(payload + sizeof(update) + (size_t)i * width * BYTES_PER_PIXEL,
+        copy_line(payload + sizeof(update) + (size_t)i * width * VGPU_PIXEL_BYTES,
                   pixels + i * stride, width, order);
     s->current.y += update.height;
     display_socket_send(s->socket, DISPLAY_UPDATE,
-                        sizeof(update) + (size_t)update.height * width * BYTES_PER_PIXEL, -1);
+                        sizeof(update) + (size_t)update.height * width * VGPU_PIXEL_BYTES, -1);
 }
 
 /* A part of the renderer's picture: read back first, as much as the pixel area holds. */
@@ -387,7 +386,7 @@ static bool send_rendered(struct display *s, const struct vgpu_resource *resourc
                           const uint8_t order[4])
 {
     const uint32_t width = s->current.right - s->current.x;
-    const uint64_t stride = (uint64_t)width * BYTES_PER_PIXEL;
+    const uint64_t stride = (uint64_t)width * VGPU_PIXEL_BYTES;
     const unsigned char *pixels;
     uint64_t size;
 
@@ -438,8 +437,8 @@ static bool send_update(struct display *s)
     send_strip(s,
                resource->pixels + ((uint64_t)(s->part.y + s->current.y) * resource->shape.width +
                                    s->part.x + s->current.x) *
-                                      BYTES_PER_PIXEL,
-               (uint64_t)resource->shape.width * BYTES_PER_PIXEL, s->current.bottom - s->current.y,
+                                      VGPU_PIXEL_BYTES,
+               (uint64_t)resource->shape.width * VGPU_PIXEL_BYTES, s->current.bottom - s->current.y,
                order);
     return true;
 }
@@ -599,7 +598,7 @@ static void copy_shape(struct display *s, const unsigned char *pixels, uint32_t 
     memset(s->cursor.shape, 0, sizeof(s->cursor.shape));
     for (uint32_t y = 0; y < height && y < DISPLAY_CURSOR_SIZE; y++)
         copy_line((unsigned char *)&s->cursor.shape[(size_t)y * DISPLAY_CURSOR_SIZE],
-                  pixels + (uint64_t)y * width * BYTES_PER_PIXEL,
+                  pixels + (uint64_t)y * width * VGPU_PIXEL_BYTES,
                   width < DISPLAY_CURSOR_SIZE ? width : DISPLAY_CURSOR_SIZE, order);
     s->cursor.shape_changed = true;
 }

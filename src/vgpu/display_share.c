@@ -5,8 +5,6 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define BYTES_PER_PIXEL 4u
-
 void display_shares_init(struct display_shares *shares)
 {
     for (unsigned i = 0; i < DISPLAY_SHARES; i++)
@@ -54,7 +52,7 @@ static bool fits(const struct vgpu_resource *resource, const struct gpup_render_
 
     return exported->resource == resource->id && exported->width == shape->width &&
            exported->height == shape->height && exported->fourcc != 0 &&
-           exported->stride >= (uint64_t)shape->width * BYTES_PER_PIXEL &&
+           exported->stride >= (uint64_t)shape->width * VGPU_PIXEL_BYTES &&
            !__builtin_mul_overflow((uint64_t)exported->stride, (uint64_t)shape->height, &least) &&
            size >= 0 && (uint64_t)size >= least;
 }

@@ -2,6 +2,7 @@
 #include "vgpu/gpu_time.h"
 
 #include "core/error.h"
+#include "core/units.h"
 #include "vgpu/log.h"
 #include "vgpu/loop.h"
 #include "wire/gpu_time.h"
@@ -17,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WHOLE 1000000u
 /* As many fences as are followed at a time; gpupd asks for less. */
 #define MAX_UNFINISHED 64u
 /* Where more than that may be unfinished, of those without a fence only one in so many is followed.
@@ -128,7 +128,7 @@ static bool held_by_own_share(struct gpu_time *t)
     uint64_t elapsed = now - t->filled_ns, used, metered;
     int64_t most = (int64_t)(WINDOW_NS / 1000 * each_us / 1000);
 
-    if (share >= WHOLE || share == 0 || capacity == 0)
+    if (share >= GPUP_PPM_FULL || share == 0 || capacity == 0)
         return false;
     if (t->busy)
         t->busy_ns += elapsed;

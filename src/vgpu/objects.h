@@ -15,7 +15,9 @@
 #define VGPU_MAX_CONTEXTS  512u
 /* Pieces of guest memory over all resources: what a guest can make us remember. */
 #define VGPU_MAX_BACKING_PIECES (1u << 22)
-#define VGPU_BUCKETS            4096u
+/* Of every format that the display shows. */
+#define VGPU_PIXEL_BYTES 4u
+#define VGPU_BUCKETS     4096u
 
 struct vgpu_resource {
     struct vgpu_resource *next;
@@ -26,7 +28,7 @@ struct vgpu_resource {
     struct vgpu_shape shape;
     uint64_t charge;                /* bytes taken from the quota */
     uint64_t copy_charge;           /* and for the renderer's copy of a 2D resource */
-    unsigned char *pixels;          /* 2D: what the host sees, lines of width * 4 bytes */
+    unsigned char *pixels;          /* 2D: what the host sees, lines of width * VGPU_PIXEL_BYTES */
     struct gpup_render_span *spans; /* backing; NULL: none */
     uint32_t n_spans;
     uint64_t backing_size;

@@ -121,7 +121,6 @@ static int take(int c, struct vgpu_options *o)
         o->print_capabilities = true;
         return -1;
     case VIRGL:
-        o->virgl = true;
         return -1;
     case DISPLAY:
         o->display = optarg ? VGPU_DISPLAY_SHARED : VGPU_DISPLAY_PIXELS;

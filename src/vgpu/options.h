@@ -9,7 +9,7 @@
 
 /* How gpup-vgpu was called. */
 struct vgpu_options {
-    bool print_capabilities, virgl;
+    bool print_capabilities;
     int fd;                  /* the vhost-user socket, or -1 */
     const char *socket_path; /* where to listen for it instead */
     const char *render_node;
