@@ -66,6 +66,8 @@ static void tear_down(struct fixture *f, gconstpointer data)
 {
     const char *argv[] = {"rm", "-rf", f->dir, NULL};
 
+    while (gpup_host_is_busy(f->host)) /* threads use its folders and configuration */
+        g_main_context_iteration(NULL, TRUE);
     gpup_host_free(f->host);
     gpup_config_clear(&f->config);
     g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
