@@ -4,6 +4,7 @@
 #include "daemon/keyfile.h"
 #include "daemon/peer.h"
 #include "daemon/store.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -56,19 +57,6 @@ static void set_up(struct fixture *f, gconstpointer data)
     g_assert_cmpint(gpup_config_read(f->conf, &f->config, NULL), ==, 0);
     f->config.software_memory = 1024 * MIB;
     open_host(f);
-}
-
-static void remove_tree(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-
-        remove_tree(child);
-    }
-    g_remove(path);
 }
 
 static void tear_down(struct fixture *f, gconstpointer data)

@@ -5,6 +5,7 @@
 #include "daemon/health.h"
 #include "daemon/host.h"
 #include "daemon/underway.h"
+#include "tree.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -42,19 +43,6 @@ static GLogWriterOutput listen(GLogLevelFlags level, const GLogField *fields, gs
             g_string_append_printf(said, "%s\n", (const char *)fields[i].value);
     }
     return G_LOG_WRITER_HANDLED;
-}
-
-static void remove_tree(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-
-        remove_tree(child);
-    }
-    g_remove(path);
 }
 
 static void set_up(struct fixture *f, gconstpointer data)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/meter.h"
+#include "tree.h"
 
 #include <fcntl.h>
 #include <glib.h>
-#include <glib/gstdio.h>
 #include <unistd.h>
 
 /* What a renderer used, as the kernel tells it; here in files of our own. */
@@ -24,19 +24,6 @@ static void write_in(const char *dir, const char *name, const char *text)
     g_autofree char *path = g_build_filename(dir, name, NULL);
 
     g_assert_true(g_file_set_contents(path, text, -1, NULL));
-}
-
-static void remove_tree(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-
-        remove_tree(child);
-    }
-    g_remove(path);
 }
 
 static void tear_down(struct fixture *f, gconstpointer data)

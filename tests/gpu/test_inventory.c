@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
 #include "gpu/inventory.h"
+#include "tree.h"
 
 #include <errno.h>
-#include <glib/gstdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -59,21 +59,6 @@ static void set_up(struct fixture *f, gconstpointer data)
                                      .proc = f->proc,
                                      .software = true,
                                      .memory_by_gpu = f->memory};
-}
-
-static void remove_tree(const char *path)
-{
-    if (!g_file_test(path, G_FILE_TEST_IS_SYMLINK) && g_file_test(path, G_FILE_TEST_IS_DIR)) {
-        g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-        const char *name;
-
-        while (dir && (name = g_dir_read_name(dir))) {
-            g_autofree char *child = g_build_filename(path, name, NULL);
-
-            remove_tree(child);
-        }
-    }
-    g_remove(path);
 }
 
 static void tear_down(struct fixture *f, gconstpointer data)

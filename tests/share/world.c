@@ -4,10 +4,10 @@
 #include "core/error.h"
 #include "core/units.h"
 #include "daemon/server.h"
+#include "tree.h"
 
 #include <fcntl.h>
 #include <glib-unix.h>
-#include <glib/gstdio.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -536,19 +536,6 @@ struct world *world_new(const struct world_setup *setup)
     if (setup->no_arbiter)
         same_priority(w);
     return w;
-}
-
-static void remove_tree(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-
-        remove_tree(child);
-    }
-    g_remove(path);
 }
 
 void world_free(struct world *w)

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "same_xml.h"
 #include "vm/adapter_xml.h"
 #include "vm/domain.h"
 
 #include <errno.h>
 #include <glib.h>
-#include <libxml/c14n.h>
-#include <libxml/parser.h>
 #include <string.h>
 
 /* What gpup adds to a definition and takes out of it again. libvirt is not here: that it accepts
@@ -38,29 +37,6 @@ static char *text_of(const struct vm *vm)
                            "    <memballoon model='virtio'/>\n  </devices>\n%s</domain>",
                            vm->root ? vm->root : "", vm->parts ? vm->parts : "",
                            vm->devices ? vm->devices : "", vm->tail ? vm->tail : "");
-}
-
-/* Exactly the same document, whatever the order of attributes and the kind of quotes. */
-static char *canonical(const char *xml)
-{
-    xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, 0);
-    xmlChar *out = NULL;
-    char *copy;
-
-    g_assert_nonnull(doc);
-    g_assert_cmpint(xmlC14NDocDumpMemory(doc, NULL, XML_C14N_1_0, NULL, 1, &out), >=, 0);
-    copy = g_strdup((const char *)out);
-    xmlFree(out);
-    xmlFreeDoc(doc);
-    return copy;
-}
-
-static void assert_same(const char *a, const char *b)
-{
-    g_autofree char *left = canonical(a);
-    g_autofree char *right = canonical(b);
-
-    g_assert_cmpstr(left, ==, right);
 }
 
 static struct gpup_adapter asks(void)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/error.h"
+#include "same_xml.h"
 #include "vm/adapter_xml.h"
 #include "vm/domain.h"
 #include "vm/xml.h"
@@ -8,7 +9,6 @@
 #include <glib.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
-#include <libxml/c14n.h>
 #include <libxml/parser.h>
 #include <string.h>
 
@@ -26,28 +26,6 @@ static char *vm(const char *os, const char *devices, const char *tail)
                            "<controller type='pci' index='0' model='pcie-root'>%s</controller>"
                            "<memballoon model='virtio'/></devices>%s</domain>",
                            os, devices, tail);
-}
-
-static char *canonical(const char *xml)
-{
-    xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, 0);
-    xmlChar *out = NULL;
-    char *copy;
-
-    g_assert_nonnull(doc);
-    g_assert_cmpint(xmlC14NDocDumpMemory(doc, NULL, XML_C14N_1_0, NULL, 1, &out), >=, 0);
-    copy = g_strdup((const char *)out);
-    xmlFree(out);
-    xmlFreeDoc(doc);
-    return copy;
-}
-
-static void assert_same(const char *a, const char *b)
-{
-    g_autofree char *left = canonical(a);
-    g_autofree char *right = canonical(b);
-
-    g_assert_cmpstr(left, ==, right);
 }
 
 static void assert_has(const char *text, const char *part)
