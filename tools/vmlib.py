@@ -13,11 +13,11 @@ import lablib
 class Machine:
     """Runs `command` (a back-end; --socket-path is added) and a guest on it; files go to `folder`.
     `environment` is the back-end's; preexec_fn runs in both processes. `image`: another root image
-    than the test guest's, which may write to it until it ends; `append` and
-    `arguments`: further ones of its kernel and of QEMU."""
+    than the test guest's, which may write to it until it ends; `append` and `arguments`: further ones
+    of its kernel and of QEMU. More `cpus` are faster, and QEMU may abort (lablib.EMULATED_CPUS)."""
 
     def __init__(self, build, command, folder, name, environment=None, preexec_fn=None, image=None,
-                 memory=640, append="", arguments=()):
+                 memory=640, cpus=lablib.EMULATED_CPUS, append="", arguments=()):
         host = build / "host/root"
         libs = host / "usr/lib/x86_64-linux-gnu"
         sock, channel = folder / (name + ".vgpu"), folder / (name + ".channel")
@@ -44,7 +44,7 @@ class Machine:
                                                          (guest / "root.img", "readonly=on"))
             self.qemu = subprocess.Popen([
                 program, *data, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-                "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(memory),
+                "-accel", "tcg", "-smp", str(cpus), "-m", str(memory),
                 "-machine", "q35,memory-backend=mem",
                 "-object", "memory-backend-memfd,id=mem,size=%dM,share=on" % memory,
                 "-kernel", guest / "kernel", "-initrd", guest / "initrd",
@@ -58,7 +58,7 @@ class Machine:
                 "-vga", "std", "-device", "vhost-user-gpu-pci,id=gpu,chardev=vgpu", *arguments],
                 env=env, **quiet)
         try:
-            self.guest = lablib.Guest(name, channel)
+            self.guest = lablib.Guest(name, channel, folder / (name + ".log"))
         except lablib.Failed:
             self.stop()
             raise

@@ -31,7 +31,7 @@ def free_port():
 SSH, VNC = free_port(), free_port()
 VM = vmlib.Machine(BUILD, [BUILD / "src/vgpu/gpup-vhost-user-gpu", "--vram=512M",
                            "--renderer=%s" % (BUILD / "src/render/gpup-render")], FOLDER, "desk1",
-                   image=BUILD / "desktop/root.img", memory=1536,
+                   image=BUILD / "desktop/root.img", memory=1536, cpus=2,
                    arguments=["-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%d-:22" % SSH,
                               "-device", "virtio-net-pci,netdev=net"])
 

@@ -355,7 +355,7 @@ def ordinary_builds_have_none():
 def set_up():
     set_up_lab(lambda: LAB.fake_gpus(CARD))
     define(SUBJECT)
-    LAB.define(GUEST, cpus=1)
+    LAB.define(GUEST)
     assign_to(GUEST, "software")
     assign_to(SUBJECT, "")
     LAB.run("virsh", "start", GUEST)
