@@ -37,6 +37,17 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+/* Whoever holds it is not kept from running meanwhile by renderers that come first. */
+static void init_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 static void lock(struct gpup_arbiter *a)
 {
     pthread_mutex_lock(&a->lock);
@@ -217,7 +228,7 @@ static void update_requests(struct gpup_arbiter *a, uint64_t now)
 
 static void partition_free(struct gpup_arbiter *a, struct gpup_partition *p)
 {
-    gpup_arbiter_let_go(a, p);
+    gpup_arbiter_release_together(a, p);
     gpup_arbiter_stop(p, false, now_ns());
     gpup_meter_close(&p->meter);
     if (p->page)
@@ -381,7 +392,7 @@ static void open_meter(struct gpup_arbiter *a, struct gpup_partition *p, pid_t p
         gpup_meter_open_cpu(&p->meter, pid, cgroup_fd);
     p->metered_ns = gpup_meter_read(&p->meter, &value) ? value : 0;
     if (!a->in_turn)
-        gpup_arbiter_renderer_together(a, p);
+        gpup_arbiter_renderer_together(a, p, now_ns());
 }
 
 void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, int pidfd,
@@ -393,7 +404,7 @@ void gpup_arbiter_set_renderer(struct gpup_arbiter *a, int number, pid_t pid, in
 
         charge_all(a, now_ns());
         gpup_arbiter_stop(p, false, now_ns());
-        gpup_arbiter_let_go(a, p);
+        gpup_arbiter_release_together(a, p);
         gpup_meter_close(&p->meter);
         gpup_fd_close(&p->cgroup_fd);
         p->cgroup_fd = cgroup_fd >= 0 ? fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 3) : -1;
@@ -447,7 +458,7 @@ struct gpup_arbiter *gpup_arbiter_new(const struct gpup_arbiter_setup *setup,
         gpup_error_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    pthread_mutex_init(&a->lock, NULL);
+    init_lock(&a->lock);
     a->capacity = setup->capacity > 0 ? setup->capacity : 1;
     a->in_turn = setup->in_turn;
     a->stay = setup->stay;

@@ -31,10 +31,11 @@ struct gpup_partition {
     uint64_t charged_ns, stopped_ns, stopped_at;
     bool active, held, stopped;
     /* together.c */
-    bool used, first;            /* since the last look; it runs before others */
+    bool used;                   /* since the last look */
+    bool light, first;           /* it uses little; its threads run before others */
     unsigned quiet;              /* looks without work or use */
     bool placed;                 /* its threads are kept to CPUs */
-    unsigned spread;             /* moves until its threads, which have a CPU each, do so again */
+    uint64_t first_at;           /* when that was last said of its threads */
     uint64_t burst_ns, burst_at; /* charged beyond half of its share; as of then */
     /* turns.c */
     bool working;         /* it had something to do at the last look */
@@ -62,6 +63,7 @@ struct gpup_arbiter {
     struct gpup_placement placement;
     bool busy; /* few CPUs were idle at the last look */
     uint64_t left_alone_until_ns, moved_ns;
+    uint64_t together_ns; /* when several had work last */
     unsigned turn;
     /* turns.c */
     int holder;   /* whose turn it is, or -1 */
@@ -89,7 +91,8 @@ void gpup_arbiter_charge_in_turn(struct gpup_arbiter *a, uint64_t now);
 /* It is gone, and so is its turn. */
 void gpup_arbiter_removed_in_turn(struct gpup_arbiter *a, unsigned number);
 /* It has a new renderer. */
-void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partition *p);
-void gpup_arbiter_let_go(struct gpup_arbiter *a, struct gpup_partition *p);
+void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now);
+/* Its renderer is not arbitrated any more: it is no sooner than others, and runs anywhere. */
+void gpup_arbiter_release_together(struct gpup_arbiter *a, struct gpup_partition *p);
 
 #endif

@@ -4,6 +4,7 @@
 #include "daemon/ending.h"
 #include "daemon/provisional.h"
 #include "daemon/reconcile.h"
+#include "daemon/release.h"
 #include "daemon/restart.h"
 
 #include <glib-unix.h>
@@ -19,7 +20,7 @@
 struct options {
     char *config, *state, *run, *libvirt_run, *libvirt_uri, *renderer, *render_user, *group;
     char *sysfs, *gpu_helper;
-    gboolean version;
+    gboolean version, release;
 };
 
 struct gpupd {
@@ -214,6 +215,16 @@ static void stop(struct gpupd *g)
     gpup_config_clear(&d->config);
 }
 
+static int release(const struct options *o)
+{
+    int n = gpup_release_renderers(o->renderer);
+
+    if (n >= 0)
+        return GPUP_EXIT_DONE;
+    fprintf(stderr, "gpupd: /proc cannot be read: %s\n", strerror(-n));
+    return GPUP_EXIT_FAILED;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
     const GOptionEntry entries[] = {
@@ -237,6 +248,8 @@ static int parse(int argc, char **argv, struct options *o)
          "whom renderers run as (" GPUP_RENDER_USER ")", "USER"},
         {"group", 0, 0, G_OPTION_ARG_STRING, &o->group,
          "who may connect beside root (libvirt-qemu)", "GROUP"},
+        {"release-renderers", 0, 0, G_OPTION_ARG_NONE, &o->release,
+         "undo what a gpupd that was killed had set of renderers, and end", NULL},
         {"version", 0, 0, G_OPTION_ARG_NONE, &o->version, "print the version", NULL},
         {NULL},
     };
@@ -259,6 +272,8 @@ static int parse(int argc, char **argv, struct options *o)
                 error ? error->message : "it takes no arguments");
         return GPUP_EXIT_USAGE;
     }
+    if (o->release)
+        return release(o);
     if (!o->version)
         return -1;
     puts("gpupd " GPUP_VERSION);

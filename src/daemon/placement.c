@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/placement.h"
 
-#include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
+#include "daemon/process_threads.h"
+
 #include <unistd.h>
 
 void gpup_placement_look(struct gpup_placement *p)
@@ -30,43 +28,15 @@ static cpu_set_t one_of(const struct gpup_placement *p, unsigned number)
     return one;
 }
 
-/* Its threads. The process still is who it was after the folder was opened, so it is its folder. */
-static DIR *open_threads(pid_t pid, int pidfd)
-{
-    char path[32];
-    DIR *dir;
-
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    dir = opendir(path);
-    if (dir && syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) == 0)
-        return dir;
-    if (dir)
-        closedir(dir);
-    return NULL;
-}
-
-static pid_t next_thread(DIR *dir)
-{
-    struct dirent *entry;
-
-    while ((entry = readdir(dir))) {
-        pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
-
-        if (tid > 0)
-            return tid;
-    }
-    return 0;
-}
-
 void gpup_placement_move(const struct gpup_placement *p, pid_t pid, int pidfd, unsigned number,
                          unsigned width)
 {
-    DIR *dir = p->n > 0 && width > 0 ? open_threads(pid, pidfd) : NULL;
+    DIR *dir = p->n > 0 && width > 0 ? gpup_process_threads(pid, pidfd) : NULL;
     pid_t tid;
 
     if (!dir)
         return;
-    for (unsigned k = 0; (tid = next_thread(dir)) > 0; k++) {
+    for (unsigned k = 0; (tid = gpup_process_thread_next(dir)) > 0; k++) {
         cpu_set_t one = one_of(p, number + k % width);
 
         sched_setaffinity(tid, sizeof(one), &one); /* one that ended meanwhile needs none */
@@ -76,12 +46,12 @@ void gpup_placement_move(const struct gpup_placement *p, pid_t pid, int pidfd, u
 
 void gpup_placement_let_go(const struct gpup_placement *p, pid_t pid, int pidfd)
 {
-    DIR *dir = p->n > 0 ? open_threads(pid, pidfd) : NULL;
+    DIR *dir = p->n > 0 ? gpup_process_threads(pid, pidfd) : NULL;
     pid_t tid;
 
     if (!dir)
         return;
-    while ((tid = next_thread(dir)) > 0)
+    while ((tid = gpup_process_thread_next(dir)) > 0)
         sched_setaffinity(tid, sizeof(p->all), &p->all);
     closedir(dir);
 }

@@ -2,8 +2,8 @@
 #include "daemon/priority.h"
 
 #include "core/file.h"
+#include "daemon/process_threads.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdint.h>
@@ -13,7 +13,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* nice(2): in the kernel's weights about nine times the usual. */
+/* Real-time priorities (sched(7)): of the threads of a renderer that comes first, and of our own that
+ * holds it to that. */
+#define FIRST_REALTIME  1
+#define OURS_REALTIME   2
+/* sched_setattr(2), flags */
+#define RESET_ON_FORK 1u
+/* Without the right to that, nice(2): in the kernel's weights about nine times the usual. */
 #define FIRST_NICE  (-10)
 #define LOWEST_NICE (-20)
 /* The same for a cgroup. */
@@ -56,7 +62,18 @@ unsigned gpup_priority_cpu_weight(uint64_t weight)
     return weight > MOST_WEIGHT ? MOST_WEIGHT : (unsigned)weight;
 }
 
-static void set_thread(int tid, bool first)
+/* Its threads that it starts later are not first: it could hide some from us. */
+static bool set_realtime(pid_t tid)
+{
+    const struct attributes a = {.size = sizeof(a),
+                                 .policy = SCHED_RR,
+                                 .flags = RESET_ON_FORK,
+                                 .priority = FIRST_REALTIME};
+
+    return syscall(SYS_sched_setattr, tid, &a, 0) == 0;
+}
+
+static void set_niceness(pid_t tid, bool first)
 {
     const struct attributes a = {.size = sizeof(a),
                                  .policy = SCHED_OTHER,
@@ -68,29 +85,24 @@ static void set_thread(int tid, bool first)
 
 void gpup_priority_thread_first(void)
 {
-    const struct sched_param lowest = {.sched_priority = 1};
+    const struct sched_param ours = {.sched_priority = OURS_REALTIME};
 
     /* niceness counts among the threads of one group only: whoever else's are many more */
-    if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) < 0)
-        set_thread(gettid(), true);
+    if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &ours) < 0)
+        set_niceness(gettid(), true);
 }
 
-static void set_threads(pid_t pid, bool first)
+static void set_threads(pid_t pid, int pidfd, bool first)
 {
-    char path[32];
-    struct dirent *entry;
-    DIR *dir;
+    DIR *threads = gpup_process_threads(pid, pidfd);
+    pid_t tid;
 
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    dir = opendir(path);
-    while (dir && (entry = readdir(dir))) {
-        int tid = (int)strtol(entry->d_name, NULL, 10);
-
-        if (tid > 0)
-            set_thread(tid, first);
+    while (threads && (tid = gpup_process_thread_next(threads)) > 0) {
+        if (!first || !set_realtime(tid))
+            set_niceness(tid, first);
     }
-    if (dir)
-        closedir(dir);
+    if (threads)
+        closedir(threads);
 }
 
 /* A priority that cannot be set costs time, not correctness: nothing is said of it. */
@@ -130,9 +142,9 @@ static void set_cgroup(int cgroup_fd, uint64_t weight, bool first)
     write_number(cgroup_fd, "cpu.weight", (int)value);
 }
 
-void gpup_priority_set(pid_t pid, int cgroup_fd, uint64_t weight, bool first)
+void gpup_priority_set(pid_t pid, int pidfd, int cgroup_fd, uint64_t weight, bool first)
 {
-    set_threads(pid, first);
+    set_threads(pid, pidfd, first);
     set_session(pid, first);
     if (cgroup_fd >= 0)
         set_cgroup(cgroup_fd, weight, first);

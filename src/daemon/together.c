@@ -36,12 +36,14 @@
 #define MOVE_NS          (20 * GPUP_MS)
 #define NOT_BUSY_PERCENT 20u
 #define LEFT_ALONE_NS    (1000 * GPUP_MS)
-/* So many moves of the others after its threads were spread, new ones are looked for. */
-#define SPREAD_MOVES 50u
 /* Who uses less than half of its share runs before the others, until it has used so much of the
  * whole GPU's time beyond that: a small frame is done by then, each time. It does so again when
  * all of that is paid off by time that went by. */
 #define BURST_NS (5 * GPUP_MS)
+/* So long after several had work we look on: each frame of a light one would wake us. */
+#define LOOK_ON_NS (100 * GPUP_MS)
+/* So long after its threads came to run first, new ones are looked for. */
+#define FIRST_AGAIN_NS (500 * GPUP_MS)
 /* That pays off at a time: any burst, and the product with the CPUs and the share fits. */
 #define MOST_PAID_US (3600 * UINT64_C(1000000))
 
@@ -61,24 +63,38 @@ void gpup_arbiter_charge_together(struct gpup_arbiter *a, uint64_t now)
     }
 }
 
-static void set_first(struct gpup_partition *p, bool first)
+static void set_first(struct gpup_partition *p, bool first, uint64_t now)
 {
-    if (p->first == first || p->meter.pid <= 0)
+    if (p->meter.pid <= 0)
         return;
     p->first = first;
-    gpup_priority_set(p->meter.pid, p->cgroup_fd, p->asked.weight, first);
+    p->first_at = now;
+    gpup_priority_set(p->meter.pid, p->pidfd, p->cgroup_fd, p->asked.weight, first);
 }
 
-void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partition *p)
+static void let_go(struct gpup_arbiter *a, struct gpup_partition *p)
+{
+    if (p->placed)
+        gpup_placement_let_go(&a->placement, p->meter.pid, p->pidfd);
+    p->placed = false;
+}
+
+void gpup_arbiter_release_together(struct gpup_arbiter *a, struct gpup_partition *p)
+{
+    let_go(a, p);
+    if (p->first)
+        set_first(p, false, 0);
+}
+
+void gpup_arbiter_renderer_together(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now)
 {
     /* one that is taken over may have been left where it was moved to */
     gpup_placement_look(&a->placement);
     gpup_placement_let_go(&a->placement, p->meter.pid, p->pidfd);
     p->placed = false;
-    p->spread = 0;
     p->burst_ns = 0;
-    p->first = false;
-    set_first(p, true);
+    p->light = true;
+    set_first(p, false, now);
 }
 
 static void update_burst(struct gpup_arbiter *a, struct gpup_partition *p, uint64_t now)
@@ -92,9 +108,9 @@ static void update_burst(struct gpup_arbiter *a, struct gpup_partition *p, uint6
     if (p->burst_ns > 2 * BURST_NS * a->capacity) /* so that it is paid off some time */
         p->burst_ns = 2 * BURST_NS * a->capacity;
     if (p->burst_ns > BURST_NS * a->capacity)
-        set_first(p, false);
+        p->light = false;
     else if (p->burst_ns == 0)
-        set_first(p, true);
+        p->light = true;
 }
 
 /* Active: it says that it has work, or the kernel says that it does some. */
@@ -117,6 +133,27 @@ static unsigned find_active(struct gpup_arbiter *a, uint64_t now)
         n += active;
     }
     return n;
+}
+
+/*
+ * Light ones come first while somebody else computes and we look on: whoever is first could keep
+ * everybody from running. Their new threads are not first of themselves, and they make some for
+ * each program that draws.
+ */
+static void set_all_first(struct gpup_arbiter *a, bool looks_on, uint64_t now)
+{
+    bool heavy = false;
+
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++)
+        heavy |= a->p[i] && a->p[i]->active && !a->p[i]->light;
+    for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
+        struct gpup_partition *p = a->p[i];
+        bool first = p && p->light && heavy && looks_on;
+
+        if (p && (p->first != first ||
+                  (first && p->active && now - p->first_at >= FIRST_AGAIN_NS)))
+            set_first(p, first, now);
+    }
 }
 
 /* The time that CPUs had nothing to do, of all of them; 0 when it is not known. */
@@ -223,14 +260,6 @@ static void set_window(struct gpup_arbiter *a, unsigned n_active)
     gpup_share_set_window(a->share, window * a->capacity);
 }
 
-void gpup_arbiter_let_go(struct gpup_arbiter *a, struct gpup_partition *p)
-{
-    if (p->placed)
-        gpup_placement_let_go(&a->placement, p->meter.pid, p->pidfd);
-    p->placed = false;
-    p->spread = 0;
-}
-
 /* As many CPUs as its share is, and one more, since no two renderers divide theirs without a gap;
  * and so many that no CPU is left with fewer renderers than others. */
 static unsigned width_of(struct gpup_arbiter *a, unsigned i)
@@ -244,22 +273,7 @@ static unsigned width_of(struct gpup_arbiter *a, unsigned i)
     return width < all ? width : all;
 }
 
-/* Who runs before the others has a CPU for each of its threads at once; the scheduler, which finds
- * none idle, would run them one after the other where they last were. It stays there between its
- * frames. */
-static void spread(struct gpup_arbiter *a, unsigned i)
-{
-    struct gpup_partition *p = a->p[i];
-
-    if (p->spread > 0) {
-        p->spread--;
-    } else if (p->active) {
-        gpup_placement_move(&a->placement, p->meter.pid, p->pidfd, i, a->placement.n);
-        p->placed = true;
-        p->spread = SPREAD_MOVES;
-    }
-}
-
+/* Who runs before the others finds a CPU at once wherever it may run. */
 static unsigned find_moved(struct gpup_arbiter *a, unsigned *who)
 {
     unsigned n = 0;
@@ -269,15 +283,10 @@ static unsigned find_moved(struct gpup_arbiter *a, unsigned *who)
 
         if (!p)
             continue;
-        if (p->first && a->placement.n > 1) {
-            spread(a, i);
-            continue;
-        }
-        p->spread = 0;
-        if (p->active && a->placement.n > 1)
+        if (p->active && !p->first && a->placement.n > 1)
             who[n++] = i;
         else
-            gpup_arbiter_let_go(a, p);
+            let_go(a, p);
     }
     return n;
 }
@@ -310,7 +319,7 @@ static void place(struct gpup_arbiter *a, unsigned n_active, uint64_t now)
     }
     for (unsigned i = 0; i < GPUP_ARBITER_MOST; i++) {
         if (a->p[i])
-            gpup_arbiter_let_go(a, a->p[i]);
+            let_go(a, a->p[i]);
     }
 }
 
@@ -332,7 +341,9 @@ int gpup_arbiter_look_together(struct gpup_arbiter *a, uint64_t now)
         decide(a, i, n_active, now);
         ticks |= p->held || p->stopped || (p->active && p->request.cap < GPUP_PPM_FULL);
     }
-    if (n_active > 1 || ticks || !may_sleep(a))
-        return GPUP_TICK_MS;
-    return -1;
+    if (n_active > 1)
+        a->together_ns = now;
+    ticks |= n_active > 0 && now - a->together_ns < LOOK_ON_NS;
+    set_all_first(a, n_active > 1 || ticks, now);
+    return n_active > 1 || ticks || !may_sleep(a) ? GPUP_TICK_MS : -1;
 }

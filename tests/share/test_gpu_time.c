@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "world.h"
 
+#include "daemon/release.h"
+
 #include <glib.h>
 #include <sched.h>
 #include <signal.h>
@@ -228,42 +230,56 @@ static void let_rest(GArray *pids)
     g_array_unref(pids);
 }
 
-/* The CPUs that its threads may run on: the fewest of any, and those of all. */
-static int cpus_of(struct world *w, size_t i, cpu_set_t *all)
+/* A renderer's threads, each; the sum of what they say. */
+static int of_threads(struct world *w, size_t i, int (*say)(pid_t tid), int *n)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/task", (int)world_renderer(w, i));
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    int least = CPU_SETSIZE;
     const char *name;
+    int sum = 0;
 
-    CPU_ZERO(all);
+    *n = 0;
     while (dir && (name = g_dir_read_name(dir))) {
-        cpu_set_t set;
+        int said = say((pid_t)strtol(name, NULL, 10));
 
-        if (sched_getaffinity((pid_t)strtol(name, NULL, 10), sizeof(set), &set) < 0)
+        if (said < 0) /* it has ended */
             continue;
-        least = MIN(least, CPU_COUNT(&set));
-        CPU_OR(all, all, &set);
+        sum += said;
+        ++*n;
     }
-    return least;
+    return sum;
 }
 
-static int fewest_cpus(struct world *w, size_t i)
+static int cpus_of_thread(pid_t tid)
 {
-    cpu_set_t all;
+    cpu_set_t set;
 
-    return cpus_of(w, i, &all);
+    return sched_getaffinity(tid, sizeof(set), &set) < 0 ? -1 : CPU_COUNT(&set);
+}
+
+static int is_realtime(pid_t tid)
+{
+    int policy = sched_getscheduler(tid);
+
+    return policy < 0 ? -1 : (policy & ~SCHED_RESET_ON_FORK) == SCHED_RR;
+}
+
+/* That each of its threads says this. */
+static void await_threads(struct world *w, size_t i, int (*say)(pid_t tid), int each)
+{
+    int n, sum = of_threads(w, i, say, &n);
+
+    for (int k = 0; k < 1200 && (n == 0 || sum != n * each); k++) {
+        world_sleep_ms(50);
+        sum = of_threads(w, i, say, &n);
+    }
+    g_assert_cmpint(n, >, 0);
+    g_assert_cmpint(sum, ==, n * each);
 }
 
 static void await_cpus(struct world *w, size_t i, int n)
 {
-    int found = fewest_cpus(w, i);
-
-    for (int k = 0; k < 1200 && found != n; k++) {
-        world_sleep_ms(50);
-        found = fewest_cpus(w, i);
-    }
-    g_assert_cmpint(found, ==, n);
+    await_threads(w, i, cpus_of_thread, n);
 }
 
 /* While all CPUs are busy their threads are kept to CPUs by turns; whatever happens, not for good.
@@ -296,32 +312,47 @@ static void moved(void)
     world_free(w);
 }
 
-/* Each thread of a light one has a CPU of its own meanwhile, also between its frames; and any again
- * when nobody else draws. */
-static void spread(void)
+/* Who uses little beside one that uses much runs at once, its new threads too, and not when it uses
+ * much itself; if gpupd is killed, whoever cleans up after it has it run like others. */
+static void light_first(void)
 {
     const struct world_setup setup = {
-        .n = 3, .share = {{0, 2, 100}, {0, 2, 100}, {0, 96, 100}}, .work = small_work};
-    int all = cpus_here(), least = 0;
-    struct world *w = world_new(&setup);
-    GArray *others = keep_busy();
-    cpu_set_t set;
+        .n = 3, .share = {{0, 20, 100}, {0, 20, 100}, {0, 60, 100}}, .work = small_work};
+    const struct work frame = {.size = 16, .loops = 1, .draws = 1};
+    const struct sched_param lowest = {.sched_priority = 1};
+    int all = cpus_here();
+    struct world *w;
 
-    world_client(w, 2)->work = (struct work){.size = 16, .loops = 1, .draws = 1};
-    world_client(w, 2)->period_us = 16000;
-    world_set_mode(w, 0, WORLD_GREEDY);
-    world_set_mode(w, 1, WORLD_GREEDY);
-    world_set_mode(w, 2, WORLD_LIGHT);
-    for (int k = 0; k < 1200 && least != 1; k++) {
-        world_sleep_ms(50);
-        least = cpus_of(w, 2, &set);
+    if (sched_setscheduler(0, SCHED_RR, &lowest) < 0) {
+        g_test_skip("this user may not have real-time priorities");
+        return;
     }
-    g_assert_cmpint(least, ==, 1);
-    g_assert_cmpint(CPU_COUNT(&set), >=, MIN(all, 2));
-    for (int i = 0; i < 3; i++)
-        world_set_mode(w, (size_t)i, WORLD_IDLE);
-    await_cpus(w, 2, all);
-    let_rest(others);
+    g_assert_cmpint(sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0}), ==, 0);
+    w = world_new(&setup);
+    world_client(w, 1)->work = frame;
+    world_client(w, 1)->period_us = 16000;
+    world_set_mode(w, 0, WORLD_GREEDY);
+    world_set_mode(w, 1, WORLD_LIGHT);
+    await_threads(w, 1, is_realtime, 1);
+    await_threads(w, 0, is_realtime, 0);
+    world_client(w, 1)->work = small_work;
+    world_set_mode(w, 1, WORLD_GREEDY);
+    await_threads(w, 1, is_realtime, 0);
+    world_set_mode(w, 0, WORLD_IDLE);
+    await_threads(w, 2, is_realtime, 0); /* nobody looks on at one that is alone */
+    world_client(w, 0)->work = frame;
+    world_client(w, 0)->period_us = 16000;
+    world_set_mode(w, 0, WORLD_LIGHT);
+    await_threads(w, 0, is_realtime, 1);
+    world_kill_gpupd(w);
+    await_threads(w, 0, is_realtime, 1); /* nobody has told it otherwise */
+    g_assert_cmpint(gpup_release_renderers(g_getenv("GPUP_TEST_RENDER")), >=, 3);
+    for (size_t i = 0; i < 3; i++) {
+        await_threads(w, i, is_realtime, 0);
+        await_cpus(w, i, all);
+    }
+    world_start_gpupd(w);
+    await_threads(w, 0, is_realtime, 1);
     world_free(w);
 }
 
@@ -359,7 +390,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu-time/no-evasion", no_evasion);
     g_test_add_func("/gpu-time/without-gpupd", without_gpupd);
     g_test_add_func("/gpu-time/moved", moved);
-    g_test_add_func("/gpu-time/spread", spread);
+    g_test_add_func("/gpu-time/light-first", light_first);
     g_test_add_func("/gpu-time/in-turn", in_turn);
     return g_test_run();
 }
