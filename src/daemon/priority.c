@@ -13,10 +13,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Real-time priorities (sched(7)): of the threads of a renderer that comes first, and of our own that
- * holds it to that. */
-#define FIRST_REALTIME  1
-#define OURS_REALTIME   2
+/* Real-time priorities (sched(7)): of the threads of a renderer that comes first, and of our own
+ * that holds it to that. */
+#define FIRST_REALTIME 1
+#define OURS_REALTIME  2
 /* sched_setattr(2), flags */
 #define RESET_ON_FORK 1u
 /* Without the right to that, nice(2): in the kernel's weights about nine times the usual. */
@@ -65,10 +65,8 @@ unsigned gpup_priority_cpu_weight(uint64_t weight)
 /* Its threads that it starts later are not first: it could hide some from us. */
 static bool set_realtime(pid_t tid)
 {
-    const struct attributes a = {.size = sizeof(a),
-                                 .policy = SCHED_RR,
-                                 .flags = RESET_ON_FORK,
-                                 .priority = FIRST_REALTIME};
+    const struct attributes a = {
+        .size = sizeof(a), .policy = SCHED_RR, .flags = RESET_ON_FORK, .priority = FIRST_REALTIME};
 
     return syscall(SYS_sched_setattr, tid, &a, 0) == 0;
 }

@@ -22,7 +22,8 @@ unsigned gpup_priority_cpu_weight(uint64_t weight);
  */
 void gpup_priority_set(pid_t pid, int pidfd, int cgroup_fd, uint64_t weight, bool first);
 
-/* The calling thread runs before all of those, its children do not: SCHED_RR again; by niceness where there is no right to that. */
+/* The calling thread runs before all of those, its children do not: SCHED_RR again; by niceness
+ * where there is no right to that. */
 void gpup_priority_thread_first(void);
 
 #endif

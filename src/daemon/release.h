@@ -5,8 +5,8 @@
 /*
  * What a gpupd that was killed had set of renderers goes back to the usual: how soon they run
  * (priority.h) and on which CPUs (placement.h). Theirs are the processes that run the program
- * `renderer` (by its name; the file is the caller's), also one that has been replaced since. How many
- * they were; -errno: /proc cannot be read.
+ * `renderer` (by its name; the file is the caller's), also one that has been replaced since. How
+ * many they were; -errno: /proc cannot be read.
  */
 int gpup_release_renderers(const char *renderer);
 
