@@ -28,16 +28,15 @@ static cpu_set_t one_of(const struct gpup_placement *p, unsigned number)
     return one;
 }
 
-void gpup_placement_move(const struct gpup_placement *p, pid_t pid, int pidfd, unsigned number,
-                         unsigned width)
+void gpup_placement_move(const struct gpup_placement *p, pid_t pid, int pidfd, unsigned number)
 {
-    DIR *dir = p->n > 0 && width > 0 ? gpup_process_threads(pid, pidfd) : NULL;
+    DIR *dir = p->n > 0 ? gpup_process_threads(pid, pidfd) : NULL;
     pid_t tid;
 
     if (!dir)
         return;
     for (unsigned k = 0; (tid = gpup_process_thread_next(dir)) > 0; k++) {
-        cpu_set_t one = one_of(p, number + k % width);
+        cpu_set_t one = one_of(p, number + k);
 
         sched_setaffinity(tid, sizeof(one), &one); /* one that ended meanwhile needs none */
     }

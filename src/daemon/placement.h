@@ -18,10 +18,10 @@ struct gpup_placement {
 /* The CPUs that gpupd itself may use, as renderers may that it starts. */
 void gpup_placement_look(struct gpup_placement *placement);
 
-/* Keeps each thread of a process to one CPU of its own, of the `width` ones from this number on,
- * around. pidfd: the process's; nothing is done to one that has ended. */
+/* Keeps each thread of a process to one CPU of its own, from this number on, around. pidfd: the
+ * process's; nothing is done to one that has ended. */
 void gpup_placement_move(const struct gpup_placement *placement, pid_t pid, int pidfd,
-                         unsigned number, unsigned width);
+                         unsigned number);
 /* It may run anywhere again. */
 void gpup_placement_let_go(const struct gpup_placement *placement, pid_t pid, int pidfd);
 

@@ -259,17 +259,12 @@ static void set_window(struct gpup_arbiter *a, unsigned n_active)
     gpup_share_set_window(a->share, window * a->capacity);
 }
 
-/* As many CPUs as its share is, and one more, since no two renderers divide theirs without a gap;
- * and so many that no CPU is left with fewer renderers than others. */
-static unsigned width_of(struct gpup_arbiter *a, unsigned i)
+/* As many CPUs as its share is: the next one's threads begin there. */
+static unsigned step_of(struct gpup_arbiter *a, unsigned i)
 {
     uint64_t cpus = (uint64_t)gpup_share_rate(a->share, i) * a->capacity;
-    unsigned width = (unsigned)((cpus + GPUP_PPM_FULL - 1) / GPUP_PPM_FULL) + 1,
-             all = a->placement.n;
 
-    while (width < all && all % width != 0)
-        width++;
-    return width < all ? width : all;
+    return (unsigned)((cpus + GPUP_PPM_FULL - 1) / GPUP_PPM_FULL);
 }
 
 /* Who runs before the others finds a CPU at once wherever it may run. */
@@ -299,11 +294,11 @@ static void move_on(struct gpup_arbiter *a)
     gpup_placement_look(&a->placement);
     n = find_moved(a, who);
     for (unsigned k = 0; k < n; k++) {
-        unsigned i = who[(a->turn + k) % n], width = width_of(a, i);
+        unsigned i = who[(a->turn + k) % n];
 
-        gpup_placement_move(&a->placement, a->p[i]->meter.pid, a->p[i]->pidfd, at, width);
+        gpup_placement_move(&a->placement, a->p[i]->meter.pid, a->p[i]->pidfd, at);
         a->p[i]->placed = true;
-        at += width;
+        at += step_of(a, i);
     }
 }
 
