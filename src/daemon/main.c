@@ -221,7 +221,10 @@ static int release(const struct options *o)
 
     if (n >= 0)
         return GPUP_EXIT_DONE;
-    fprintf(stderr, "gpupd: /proc cannot be read: %s\n", strerror(-n));
+    fprintf(stderr,
+            "gpupd: renderers keep their priority and CPUs until gpupd is started: /proc cannot be "
+            "read: %s\n",
+            strerror(-n));
     return GPUP_EXIT_FAILED;
 }
 

@@ -90,17 +90,20 @@ void gpup_priority_thread_first(void)
         set_niceness(gettid(), true);
 }
 
-static void set_threads(pid_t pid, int pidfd, bool first)
+/* False: the process has ended. */
+static bool set_threads(pid_t pid, int pidfd, bool first)
 {
     DIR *threads = gpup_process_threads(pid, pidfd);
     pid_t tid;
 
-    while (threads && (tid = gpup_process_thread_next(threads)) > 0) {
+    if (!threads)
+        return false;
+    while ((tid = gpup_process_thread_next(threads)) > 0) {
         if (!first || !set_realtime(tid))
             set_niceness(tid, first);
     }
-    if (threads)
-        closedir(threads);
+    closedir(threads);
+    return true;
 }
 
 /* A priority that cannot be set costs time, not correctness: nothing is said of it. */
@@ -142,7 +145,8 @@ static void set_cgroup(int cgroup_fd, uint64_t weight, bool first)
 
 void gpup_priority_set(pid_t pid, int pidfd, int cgroup_fd, uint64_t weight, bool first)
 {
-    set_threads(pid, pidfd, first);
+    if (!set_threads(pid, pidfd, first))
+        return;
     set_session(pid, first);
     if (cgroup_fd >= 0)
         set_cgroup(cgroup_fd, weight, first);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/placement.h"
+#include "daemon/priority.h"
 
 #include <glib.h>
 #include <pthread.h>
@@ -116,18 +117,25 @@ static void moved_on(void)
 static void not_another(void)
 {
     struct process ended, other;
+    g_autofree char *session = NULL, *path = NULL, *session_after = NULL;
     struct gpup_placement p;
     cpu_set_t before, after;
 
     gpup_placement_look(&p);
     start(&ended);
     start(&other);
+    path = g_strdup_printf("/proc/%d/autogroup", (int)other.pid);
+    g_file_get_contents(path, &session, NULL, NULL); /* no kernel has to have it */
     kill(ended.pid, SIGKILL);
     waitpid(ended.pid, NULL, 0);
     before = of_thread(other.pid);
     gpup_placement_move(&p, other.pid, ended.pidfd, 0);
     after = of_thread(other.pid);
     g_assert_true(CPU_EQUAL(&before, &after));
+    gpup_priority_set(other.pid, ended.pidfd, -1, 0, true);
+    g_assert_cmpint(sched_getscheduler(other.pid), ==, SCHED_OTHER);
+    g_file_get_contents(path, &session_after, NULL, NULL);
+    g_assert_cmpstr(session_after, ==, session);
     close(ended.pidfd);
     end(&other);
 }
